@@ -1,1 +1,9 @@
-//! permcast
+//! permcast: permission changes that reach every token, cache and browser tab in milliseconds.
+//!
+//! The map of the house, from the pure rooms to the outside. A room knows only the rooms above it in this list.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod domain;
+pub mod protocol;
+pub mod store;

@@ -1,0 +1,49 @@
+//! Every bound, with its unit and reason. What an operator may want otherwise is a setting in `config`.
+
+use std::time::Duration;
+
+/// Leeway for `exp` and `nbf` between our own replicas' clocks and others'.
+pub const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
+
+/// How long a tab that shares a refresh token with others may still use the one before.
+pub const REFRESH_GRACE: Duration = Duration::from_secs(10);
+
+/// Longest wait for `Permcast-At-Least` before 503: longer than any healthy propagation, shorter than a client's patience.
+pub const AT_LEAST_WAIT: Duration = Duration::from_secs(1);
+
+/// Longest `Prefer: wait`.
+pub const PREFER_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A request body, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The body of `/batch`, in bytes.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Operations in one `/batch`.
+pub const BATCH_OPERATIONS_MAX: usize = 1000;
+/// A WebSocket message from a client, in bytes.
+pub const SOCKET_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// Items of a list that names no `limit`.
+pub const PAGE_DEFAULT: u32 = 100;
+/// Items of a list at the most.
+pub const PAGE_MAX: u32 = 1000;
+
+/// Time for the first message of a connection that brought no token.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// Time that a connection has to refresh after the delay it was told.
+pub const REFRESH_OVERDUE: Duration = Duration::from_secs(30);
+
+/// A fat token above this is minted thin under `auto`: room for other headers within the usual 8 KB.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+
+/// Floors of users, roles and sessions: 16 bytes each at a load of at most one half, so at most 64 MB.
+pub const FLOOR_ENTRIES_MAX: usize = 2_000_000;
+
+/// Rows of one read of the log's tail: bounds its memory and the time that it holds the feed.
+pub const TAIL_PAGE_ROWS: u32 = 10_000;
+
+/// Depth of role inclusion that is followed; far above any that people can keep in mind.
+pub const INCLUSION_DEPTH_MAX: u32 = 64;
+
+/// Permissions of one role, inclusions of one role, direct grants of one user.
+pub const GRANTS_MAX: usize = 1000;
