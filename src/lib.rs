@@ -7,3 +7,7 @@
 pub mod domain;
 pub mod protocol;
 pub mod store;
+
+pub mod cache;
+
+pub mod runtime;

@@ -3,6 +3,7 @@
 //! Read in this order: names and permissions, versions and changes, the snapshot's basis, the floors.
 
 pub mod access;
+pub mod applied;
 pub mod change;
 pub mod clock;
 pub mod floors;
@@ -15,6 +16,7 @@ pub mod rules;
 pub mod version;
 
 pub use access::{Access, PermissionSet};
+pub use applied::Applied;
 pub use change::{Change, Effect, Kind, LogRow, Target};
 pub use clock::{Boottime, Clock, Random, Timestamp};
 pub use floors::{Basis, Floors, Freshness};

@@ -124,7 +124,12 @@ pub struct ReplicaRecord {
     /// `PERMCAST_REPLICA_ID`.
     pub id: String,
     pub started_at: Timestamp,
+    /// When it last said so, by the database's clock.
     pub seen_at: Timestamp,
+    /// The version that it had applied then, in the database's epoch.
+    pub applied: Seq,
+    /// The connections that it carried then.
+    pub connections: u64,
 }
 
 /// A lockdown: all but operators are refused.

@@ -333,8 +333,9 @@ pub trait Store: Send + Sync + 'static {
 
     // Replicas.
 
-    /// Says that this replica is running.
-    async fn renew_replica(&self, id: &str, started_at: Timestamp) -> Result<(), StoreError>;
+    /// Says that this replica is running and how far it has come (`seen_at` is the database's to say). A durable write
+    /// outside the log. `applied` lets a barrier be kept when no broker carries announcements.
+    async fn renew_replica(&self, replica: &ReplicaRecord) -> Result<(), StoreError>;
     /// Says that this replica has stopped.
     async fn remove_replica(&self, id: &str) -> Result<(), StoreError>;
     /// The replicas that renewed within the last `within`.
