@@ -1,0 +1,487 @@
+//! The reference model: what every other store must do, done as naively as possible. One lock over plain maps; a write
+//! works on a copy, and the copy takes the original's place only when all of it was done.
+
+mod state;
+mod transaction;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::limits::TAIL_PAGE_ROWS;
+use crate::domain::records::{
+    GrantRecord, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, Status, TenantRecord, UserRecord,
+};
+use crate::domain::rules::Refusal;
+use crate::domain::{
+    Actor, Change, Clock, Effect, Epoch, LogRow, Random, RoleName, RoleNo, Seq, SessionId, Target, TenantName,
+    Timestamp, Unit, UserId, Version,
+};
+
+use super::{
+    Credentials, KeyRotation, KeyState, LiveSession, Loaded, NewSession, Outcome, RoleFacts, Rotation, Store,
+    StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UserFacts, WriteError, Written,
+};
+use state::{RefreshChain, Session, State, Tenant, holds};
+use transaction::Transaction;
+
+/// A store that forgets everything when it is dropped.
+pub struct MemoryStore {
+    options: StoreOptions,
+    clock: Arc<dyn Clock>,
+    epoch: Epoch,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    state: State,
+    log: Vec<LogRow>,
+}
+
+impl Inner {
+    fn head(&self) -> Seq {
+        self.log.last().map_or(Seq::ZERO, |row| row.change.seq)
+    }
+}
+
+impl MemoryStore {
+    /// A new database: the first tenant, and nothing else.
+    pub fn new(options: StoreOptions, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        let mut state = State::default();
+        let first = Tenant {
+            description: String::new(),
+            status: Status::Active,
+            created_at: clock.now(),
+            ended_before: Seq::ZERO,
+            users: Default::default(),
+            roles: Default::default(),
+        };
+        state.tenants.insert(TenantName::first(), first);
+        let epoch = Epoch::from_random(random.bytes());
+        Self { options, clock, epoch, inner: Mutex::new(Inner { state, log: Vec::new() }) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, question: impl FnOnce(&State, Timestamp) -> T) -> T {
+        question(&self.lock().state, self.clock.now())
+    }
+
+    fn load<T>(&self, question: impl FnOnce(&State, Timestamp) -> T) -> Loaded<T> {
+        let inner = self.lock();
+        let version = Version { epoch: self.epoch, seq: inner.head() };
+        Loaded { version, value: question(&inner.state, self.clock.now()) }
+    }
+
+    /// Changes what bears on nobody's permissions, so that there is nothing to log.
+    fn alter<T>(&self, alteration: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+        alteration(&mut self.lock().state, self.clock.now())
+    }
+
+    /// One write: on a copy, told to the listener once it has taken the original's place.
+    fn transact<T>(
+        &self,
+        actor: Actor,
+        work: impl FnOnce(&mut Transaction<'_>) -> Result<T, (usize, Refusal)>,
+    ) -> Result<(T, Written), WriteError> {
+        let refused = |(index, refusal)| WriteError::Refused { index, refusal };
+        let mut inner = self.lock();
+        let mut transaction =
+            Transaction::begin(inner.state.clone(), inner.head(), self.clock.now(), actor, &self.options)
+                .map_err(|refusal| refused((0, refusal)))?;
+        let value = work(&mut transaction).map_err(refused)?;
+        let Transaction { state, rows, .. } = transaction;
+        let changes: Vec<Change> = rows.iter().map(|row| row.change.clone()).collect();
+        inner.state = state;
+        inner.log.extend(rows);
+        if !changes.is_empty() {
+            self.options.listener.committed(self.epoch, &changes);
+        }
+        let version = Version { epoch: self.epoch, seq: inner.head() };
+        Ok((value, Written { version, changes, outcomes: Vec::new() }))
+    }
+
+    /// A write by permcast itself, which no rule forbids.
+    fn transact_freely<T>(&self, work: impl FnOnce(&mut Transaction<'_>) -> T) -> (T, Written) {
+        match self.transact(Actor::System("system"), |transaction| Ok(work(transaction))) {
+            Ok(done) => done,
+            Err(error) => unreachable!("nothing refuses permcast itself: {error}"),
+        }
+    }
+}
+
+/// Items above `after`, at most `limit`.
+fn page<T>(sorted: impl Iterator<Item = (String, T)>, after: Option<&str>, limit: u32) -> Page<T> {
+    let mut rest = sorted.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+    let items: Vec<_> = rest.by_ref().take(limit as usize).collect();
+    let next = items.last().map(|(key, _)| key.clone()).filter(|_| rest.next().is_some());
+    Page { items: items.into_iter().map(|(_, item)| item).collect(), next }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn tail(&self, after: Seq) -> Result<TailPage, StoreError> {
+        let inner = self.lock();
+        let later = inner.log.iter().map(|row| &row.change).filter(|change| change.seq > after);
+        let changes: Vec<Change> = later.take(TAIL_PAGE_ROWS as usize).cloned().collect();
+        let head = inner.head();
+        let complete = changes.last().map_or(after, |last| last.seq) >= head;
+        Ok(TailPage { epoch: self.epoch, head, changes, unreadable: 0, complete })
+    }
+
+    async fn position_at(&self, time: Timestamp) -> Result<Seq, StoreError> {
+        let inner = self.lock();
+        let before = inner.log.iter().map(|row| &row.change).take_while(|change| change.at < time);
+        Ok(before.last().map_or(Seq::ZERO, |change| change.seq))
+    }
+
+    async fn changes(&self, tenant: Option<&TenantName>, after: Seq, limit: u32) -> Result<Vec<LogRow>, StoreError> {
+        let inner = self.lock();
+        let visible = |row: &&LogRow| match (tenant, row.change.target.tenant()) {
+            (Some(asked), Some(touched)) => asked == touched,
+            _ => true,
+        };
+        let later = inner.log.iter().filter(|row| row.change.seq > after).filter(visible);
+        Ok(later.take(limit as usize).cloned().collect())
+    }
+
+    async fn reopen(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn load_user(&self, tenant: &TenantName, user: &UserId) -> Result<Loaded<Option<UserFacts>>, StoreError> {
+        Ok(self.load(|state, now| {
+            let (home, facts) = state.user(tenant, user)?;
+            let roles = facts.roles.iter().filter(|&(_, &at)| holds(at, now));
+            let grants = facts.grants.iter().filter(|&(_, &at)| holds(at, now));
+            let times = roles.clone().map(|(_, at)| at).chain(grants.clone().map(|(_, at)| at));
+            Some(UserFacts {
+                no: facts.no,
+                kind: facts.kind,
+                active: home.status == Status::Active && facts.status == Status::Active,
+                first_expiry: times.flatten().min().copied(),
+                roles: roles.map(|(no, _)| *no).collect(),
+                grants: grants.map(|(grant, _)| grant.clone()).collect(),
+            })
+        }))
+    }
+
+    async fn load_role(&self, role: RoleNo) -> Result<Loaded<Option<RoleFacts>>, StoreError> {
+        Ok(self.load(|state, _| {
+            let (tenant, home) = state.role_by_no(role)?;
+            let mut closure: Vec<RoleName> = home.closure(role).iter().map(|no| home.roles[no].name.clone()).collect();
+            closure.sort();
+            let grants = home.closed_permissions(role).into_iter().collect();
+            Some(RoleFacts { tenant: tenant.clone(), closure, grants })
+        }))
+    }
+
+    async fn load_session(&self, session: &SessionId) -> Result<Loaded<Option<LiveSession>>, StoreError> {
+        Ok(self.load(|state, now| state.live_session(session, now)))
+    }
+
+    async fn write(&self, unit: Unit) -> Result<Written, WriteError> {
+        let (outcomes, mut written) = self.transact(unit.actor, |transaction| {
+            let mut outcomes = Vec::new();
+            for (index, operation) in unit.operations.into_iter().enumerate() {
+                let before = transaction.head();
+                let resource = transaction.apply(operation).map_err(|refusal| (index, refusal))?;
+                let after = transaction.head();
+                outcomes.push(Outcome { resource, change: (after > before).then_some(after) });
+            }
+            Ok(outcomes)
+        })?;
+        written.outcomes = outcomes;
+        Ok(written)
+    }
+
+    async fn delete_expired(&self) -> Result<Written, StoreError> {
+        let ((), written) = self.transact_freely(|transaction| {
+            let now = transaction.now;
+            let mut targets = Vec::new();
+            for (name, tenant) in &mut transaction.state.tenants {
+                for (id, user) in &mut tenant.users {
+                    let before = user.roles.len() + user.grants.len();
+                    user.roles.retain(|_, at| holds(*at, now));
+                    user.grants.retain(|_, at| holds(*at, now));
+                    if user.roles.len() + user.grants.len() < before {
+                        targets.push(Target::User { tenant: name.clone(), user: id.clone() });
+                    }
+                }
+            }
+            if let Some(over) = transaction.state.lockdown.take_if(|lockdown| !holds(lockdown.until, now)) {
+                targets.push(Target::Lockdown { tenant: over.tenant });
+            }
+            let mut retired = false;
+            for key in &mut transaction.state.keys {
+                if key.state == KeyState::Previous && !holds(key.retire_at, now) {
+                    key.state = KeyState::Retired;
+                    retired = true;
+                }
+            }
+            if retired {
+                targets.push(Target::Keys);
+            }
+            for target in targets {
+                transaction.log(target, Effect::Changed);
+            }
+        });
+        Ok(written)
+    }
+
+    async fn next_expiry(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.read(|state, _| {
+            let users = state.tenants.values().flat_map(|tenant| tenant.users.values());
+            let grants = users.flat_map(|user| user.roles.values().chain(user.grants.values()).flatten());
+            let lockdown = state.lockdown.iter().filter_map(|lockdown| lockdown.until.as_ref());
+            let previous = state.keys.iter().filter(|key| key.state == KeyState::Previous);
+            grants.chain(lockdown).chain(previous.filter_map(|key| key.retire_at.as_ref())).min().copied()
+        }))
+    }
+
+    async fn credentials(&self, tenant: &TenantName, login: &str) -> Result<Option<Credentials>, StoreError> {
+        Ok(self.read(|state, _| {
+            let home = state.tenants.get(tenant)?;
+            let email = Some(login.to_lowercase());
+            let by_email = || home.users.iter().find(|(_, user)| user.email == email);
+            let (id, user) = home.users.get_key_value(login).or_else(by_email)?;
+            Some(Credentials {
+                user: id.clone(),
+                kind: user.kind,
+                active: home.status == Status::Active && user.status == Status::Active,
+                password: user.password.clone(),
+            })
+        }))
+    }
+
+    async fn open_session(&self, new: NewSession) -> Result<Option<LiveSession>, StoreError> {
+        let mut inner = self.lock();
+        let (head, now) = (inner.head(), self.clock.now());
+        let Some((_, user)) = inner.state.user(&new.tenant, &new.user) else { return Ok(None) };
+        if new.password.is_some() && new.password != user.password {
+            return Ok(None);
+        }
+        let session = Session {
+            no: user.no,
+            tenant: new.tenant,
+            user: new.user,
+            begun: head,
+            ended: None,
+            refresh: new.refresh.map(|current| RefreshChain { current, issued_at: now, used: Vec::new() }),
+            address: new.address,
+            user_agent: new.user_agent,
+            created_at: now,
+            last_refresh_at: now,
+            seq: head,
+            expires_at: new.expires_at,
+        };
+        inner.state.sessions.insert(new.id.clone(), session);
+        let live = inner.state.live_session(&new.id, now);
+        if live.is_none() {
+            inner.state.sessions.remove(&new.id);
+        }
+        Ok(live)
+    }
+
+    async fn rotate(
+        &self,
+        id: &SessionId,
+        presented: &TokenDigest,
+        successor: &TokenDigest,
+    ) -> Result<Rotation, StoreError> {
+        let grace = self.options.refresh_grace;
+        let (rotation, _) = self.transact_freely(|transaction| {
+            let (now, head) = (transaction.now, transaction.head());
+            let live = transaction.state.live_session(id, now);
+            let Some(session) = transaction.state.sessions.get_mut(id) else { return Rotation::Unknown };
+            let Some(live) = live else { return Rotation::Over };
+            let Some(chain) = &mut session.refresh else { return Rotation::Unknown };
+            if *presented == chain.current {
+                if now.since(chain.issued_at) < grace {
+                    return Rotation::Kept(live);
+                }
+                chain.used.push((chain.current, now));
+                chain.current = *successor;
+                chain.issued_at = now;
+                session.last_refresh_at = now;
+                session.seq = head;
+                return Rotation::Rotated(live);
+            }
+            if chain.used.last().is_some_and(|(last, used)| last == presented && now.since(*used) < grace) {
+                return Rotation::Succeeded(live);
+            }
+            if !chain.used.iter().any(|(used, _)| used == presented) {
+                return Rotation::Unknown;
+            }
+            transaction.end_session(id, Effect::RefreshReuse);
+            Rotation::Reused(live)
+        });
+        Ok(rotation)
+    }
+
+    async fn end_session(&self, session: &SessionId, effect: Effect) -> Result<Written, StoreError> {
+        Ok(self.transact_freely(|transaction| transaction.end_session(session, effect)).1)
+    }
+
+    async fn sessions(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<SessionRecord>, StoreError> {
+        Ok(self.read(|state, now| {
+            let own = state.sessions.iter().filter(|(_, s)| s.tenant == *tenant && s.user == *user);
+            let live = own.filter(|(id, _)| state.live_session(id, now).is_some());
+            let records = live.map(|(id, session)| {
+                let record = SessionRecord {
+                    id: id.clone(),
+                    created_at: session.created_at,
+                    last_refresh_at: session.last_refresh_at,
+                    address: session.address.clone(),
+                    user_agent: session.user_agent.clone(),
+                    seq: session.seq,
+                };
+                (id.to_string(), record)
+            });
+            page(records, after, limit)
+        }))
+    }
+
+    async fn tenant(&self, tenant: &TenantName) -> Result<Option<TenantRecord>, StoreError> {
+        Ok(self.read(|state, _| Some(state.tenants.get(tenant)?.record(tenant))))
+    }
+
+    async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Page<TenantRecord>, StoreError> {
+        Ok(self.read(|state, _| {
+            let records = state.tenants.iter().map(|(name, tenant)| (name.to_string(), tenant.record(name)));
+            page(records, after, limit)
+        }))
+    }
+
+    async fn user(&self, tenant: &TenantName, user: &UserId) -> Result<Option<UserRecord>, StoreError> {
+        Ok(self.read(|state, _| Some(state.user(tenant, user)?.1.record(user))))
+    }
+
+    async fn users(
+        &self,
+        tenant: &TenantName,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<UserRecord>, StoreError> {
+        Ok(self.read(|state, _| {
+            let users = state.tenants.get(tenant).into_iter().flat_map(|home| &home.users);
+            page(users.map(|(id, user)| (id.to_string(), user.record(id))), after, limit)
+        }))
+    }
+
+    async fn role(&self, tenant: &TenantName, role: &RoleName) -> Result<Option<RoleRecord>, StoreError> {
+        Ok(self.read(|state, _| {
+            let home = state.tenants.get(tenant)?;
+            Some(home.role_record(&home.roles[&home.role_named(role)?]))
+        }))
+    }
+
+    async fn roles(
+        &self,
+        tenant: &TenantName,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<RoleRecord>, StoreError> {
+        Ok(self.read(|state, _| {
+            let home = state.tenants.get(tenant).into_iter();
+            let mut records: Vec<_> =
+                home.flat_map(|home| home.roles.values().map(|role| home.role_record(role))).collect();
+            records.sort_by(|a, b| a.name.cmp(&b.name));
+            page(records.into_iter().map(|record| (record.name.to_string(), record)), after, limit)
+        }))
+    }
+
+    async fn grants(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Vec<GrantRecord>>, StoreError> {
+        Ok(self.read(|state, now| {
+            let (home, user) = state.user(tenant, user)?;
+            Some(home.grant_records(user, now))
+        }))
+    }
+
+    async fn keys(&self) -> Result<Loaded<Vec<StoredKey>>, StoreError> {
+        Ok(self.load(|state, _| state.keys.iter().filter(|key| key.state != KeyState::Retired).cloned().collect()))
+    }
+
+    async fn ensure_keys(&self, proposed: Vec<StoredKey>) -> Result<Vec<StoredKey>, StoreError> {
+        self.transact_freely(|transaction| {
+            if transaction.state.keys.is_empty() {
+                transaction.state.keys = proposed;
+                transaction.log(Target::Keys, Effect::Changed);
+            }
+        });
+        Ok(self.keys().await?.value)
+    }
+
+    async fn rotate_keys(&self, rotation: KeyRotation) -> Result<Written, WriteError> {
+        let ((), written) = self.transact(rotation.actor, |transaction| {
+            transaction.for_operators().map_err(|refusal| (0, refusal))?;
+            let fresh = [&rotation.current.kid, &rotation.next.kid];
+            transaction.state.keys.retain(|key| !fresh.contains(&&key.kid));
+            for key in &mut transaction.state.keys {
+                match key.state {
+                    KeyState::Current if !rotation.revoke => {
+                        key.state = KeyState::Previous;
+                        key.retire_at = Some(rotation.retire_at);
+                    }
+                    KeyState::Previous if !rotation.revoke => {}
+                    _ => key.state = KeyState::Retired,
+                }
+            }
+            transaction.state.keys.push(StoredKey { state: KeyState::Current, ..rotation.current });
+            transaction.state.keys.push(StoredKey { state: KeyState::Next, ..rotation.next });
+            transaction.log(Target::Keys, Effect::Changed);
+            if rotation.revoke && rotation.sessions {
+                transaction.state.ended_before = transaction.log(Target::Everyone, Effect::KeysRevoked);
+            } else if rotation.revoke {
+                transaction.log(Target::Everyone, Effect::Changed);
+            }
+            Ok(())
+        })?;
+        Ok(written)
+    }
+
+    async fn ensure_secret(&self, name: &str, proposed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        Ok(self.alter(|state, _| state.secrets.entry(name.to_owned()).or_insert(proposed).clone()))
+    }
+
+    async fn ensure_setting(&self, name: &str, proposed: &str) -> Result<String, StoreError> {
+        Ok(self.alter(|state, _| state.settings.entry(name.to_owned()).or_insert(proposed.to_owned()).clone()))
+    }
+
+    async fn has_operator(&self) -> Result<bool, StoreError> {
+        Ok(self.read(|state, _| state.has_operator()))
+    }
+
+    async fn lockdown(&self) -> Result<Option<LockdownRecord>, StoreError> {
+        Ok(self.read(State::lockdown_in_force))
+    }
+
+    async fn renew_replica(&self, id: &str, started_at: Timestamp) -> Result<(), StoreError> {
+        self.alter(|state, now| {
+            state.replicas.insert(id.to_owned(), ReplicaRecord { id: id.to_owned(), started_at, seen_at: now });
+        });
+        Ok(())
+    }
+
+    async fn remove_replica(&self, id: &str) -> Result<(), StoreError> {
+        self.alter(|state, _| state.replicas.remove(id));
+        Ok(())
+    }
+
+    async fn replicas(&self, within: Duration) -> Result<Vec<ReplicaRecord>, StoreError> {
+        Ok(self.read(|state, now| {
+            state.replicas.values().filter(|replica| replica.seen_at >= now.minus(within)).cloned().collect()
+        }))
+    }
+
+    async fn close(&self) {}
+}
