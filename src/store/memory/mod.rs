@@ -465,9 +465,10 @@ impl Store for MemoryStore {
         Ok(self.read(State::lockdown_in_force))
     }
 
-    async fn renew_replica(&self, id: &str, started_at: Timestamp) -> Result<(), StoreError> {
+    async fn renew_replica(&self, replica: &ReplicaRecord) -> Result<(), StoreError> {
         self.alter(|state, now| {
-            state.replicas.insert(id.to_owned(), ReplicaRecord { id: id.to_owned(), started_at, seen_at: now });
+            let seen = ReplicaRecord { seen_at: now, ..replica.clone() };
+            state.replicas.insert(replica.id.clone(), seen);
         });
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! One write: operations applied to a copy of the state, and the rows that they add to the log.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::domain::clock::Timestamp;
 use crate::domain::limits::GRANTS_MAX;
 use crate::domain::operation::{
@@ -89,12 +91,16 @@ impl<'a> Transaction<'a> {
             Op::CreateUser { tenant, user } => self.create_user(&tenant, user),
             Op::PatchUser { tenant, user, patch } => self.patch_user(&tenant, &user, patch),
             Op::DeleteUser { tenant, user } => self.delete_user(&tenant, &user),
-            Op::GrantRole { tenant, user, role, expires_at } => self.set_role(&tenant, &user, role, Some(expires_at)),
-            Op::RevokeRole { tenant, user, role } => self.set_role(&tenant, &user, role, None),
-            Op::GrantPermission { tenant, user, permission, expires_at } => {
-                self.set_permission(&tenant, &user, permission, Some(expires_at))
+            Op::GrantRole { tenant, user, role, expires_at } => {
+                self.set_role(&tenant, &user, role, Asked::Held(expires_at))
             }
-            Op::RevokePermission { tenant, user, permission } => self.set_permission(&tenant, &user, permission, None),
+            Op::RevokeRole { tenant, user, role } => self.set_role(&tenant, &user, role, Asked::Absent),
+            Op::GrantPermission { tenant, user, permission, expires_at } => {
+                self.set_permission(&tenant, &user, permission, Asked::Held(expires_at))
+            }
+            Op::RevokePermission { tenant, user, permission } => {
+                self.set_permission(&tenant, &user, permission, Asked::Absent)
+            }
             Op::CreateRole { tenant, role } => self.create_role(&tenant, role),
             Op::PatchRole { tenant, role, patch } => self.patch_role(&tenant, &role, patch),
             Op::DeleteRole { tenant, role } => self.delete_role(&tenant, &role),
@@ -167,8 +173,8 @@ impl<'a> Transaction<'a> {
             status: new.status,
             created_at: self.now,
             ended_before: Seq::ZERO,
-            users: Default::default(),
-            roles: Default::default(),
+            users: BTreeMap::new(),
+            roles: BTreeMap::new(),
         };
         let record = tenant.record(&new.name);
         self.state.tenants.insert(new.name.clone(), tenant);
@@ -228,8 +234,8 @@ impl<'a> Transaction<'a> {
             identities: new.identities.into_iter().collect(),
             created_at: self.now,
             ended_before: Seq::ZERO,
-            roles: Default::default(),
-            grants: Default::default(),
+            roles: BTreeMap::new(),
+            grants: BTreeMap::new(),
         };
         is_unique(self.tenant(tenant)?, &new.id, &user)?;
         let record = user.record(&new.id);
@@ -299,56 +305,43 @@ impl<'a> Transaction<'a> {
         Ok(Resource::Nothing)
     }
 
-    // Grants. `Some(expiry)` gives, `None` takes away.
+    // Grants.
 
-    fn set_role(
-        &mut self,
-        tenant: &TenantName,
-        user: &UserId,
-        role: RoleName,
-        grant: Option<Option<Timestamp>>,
-    ) -> Done {
+    fn set_role(&mut self, tenant: &TenantName, user: &UserId, role: RoleName, asked: Asked) -> Done {
         self.user(tenant, user)?;
-        let no = role_no(self.tenant(tenant)?, &role)?;
-        let bears = self.tenant(tenant)?.closed_permissions(no);
+        let home = self.tenant(tenant)?;
+        let no = role_no(home, &role)?;
+        let bears = home.closed_permissions(no);
         self.rights.may_touch(&bears)?;
         let facts = self.user(tenant, user)?;
-        if facts.roles.get(&no).copied() != grant {
-            match grant {
-                Some(expires_at) => facts.roles.insert(no, expires_at),
-                None => facts.roles.remove(&no),
-            };
-            has_room(facts.roles.len() + facts.grants.len())?;
-            self.log(Target::User { tenant: tenant.clone(), user: user.clone() }, Effect::Changed);
+        if asked.set(&mut facts.roles, no) {
+            self.granted(tenant, user)?;
         }
-        Ok(match grant {
-            Some(expires_at) => Resource::RoleGrant { user: user.clone(), role, expires_at },
-            None => Resource::Nothing,
+        Ok(match asked {
+            Asked::Held(expires_at) => Resource::RoleGrant { user: user.clone(), role, expires_at },
+            Asked::Absent => Resource::Nothing,
         })
     }
 
-    fn set_permission(
-        &mut self,
-        tenant: &TenantName,
-        user: &UserId,
-        permission: Grant,
-        grant: Option<Option<Timestamp>>,
-    ) -> Done {
+    fn set_permission(&mut self, tenant: &TenantName, user: &UserId, permission: Grant, asked: Asked) -> Done {
         self.user(tenant, user)?;
         self.rights.may_touch([&permission])?;
         let facts = self.user(tenant, user)?;
-        if facts.grants.get(&permission).copied() != grant {
-            match grant {
-                Some(expires_at) => facts.grants.insert(permission.clone(), expires_at),
-                None => facts.grants.remove(&permission),
-            };
-            has_room(facts.roles.len() + facts.grants.len())?;
-            self.log(Target::User { tenant: tenant.clone(), user: user.clone() }, Effect::Changed);
+        if asked.set(&mut facts.grants, permission.clone()) {
+            self.granted(tenant, user)?;
         }
-        Ok(match grant {
-            Some(expires_at) => Resource::PermissionGrant { user: user.clone(), permission, expires_at },
-            None => Resource::Nothing,
+        Ok(match asked {
+            Asked::Held(expires_at) => Resource::PermissionGrant { user: user.clone(), permission, expires_at },
+            Asked::Absent => Resource::Nothing,
         })
+    }
+
+    /// After a grant was given, altered or taken away.
+    fn granted(&mut self, tenant: &TenantName, user: &UserId) -> Result<(), Refusal> {
+        let facts = self.user(tenant, user)?;
+        has_room(facts.roles.len() + facts.grants.len())?;
+        self.log(Target::User { tenant: tenant.clone(), user: user.clone() }, Effect::Changed);
+        Ok(())
     }
 
     // Roles.
@@ -362,8 +355,8 @@ impl<'a> Transaction<'a> {
             name: new.name.clone(),
             description: new.description,
             created_at: self.now,
-            permissions: Default::default(),
-            includes: Default::default(),
+            permissions: BTreeSet::new(),
+            includes: BTreeSet::new(),
         };
         self.tenant(tenant)?.roles.insert(no, role);
         self.log(Target::Role { tenant: tenant.clone(), role: new.name.clone() }, Effect::Changed);
@@ -482,6 +475,24 @@ impl<'a> Transaction<'a> {
             self.log(Target::Lockdown { tenant }, Effect::Changed);
         }
         Ok(Resource::Lockdown(self.state.lockdown_in_force(self.now)))
+    }
+}
+
+/// How a grant is to be.
+#[derive(Clone, Copy)]
+enum Asked {
+    /// With this expiry.
+    Held(Option<Timestamp>),
+    Absent,
+}
+
+impl Asked {
+    /// Makes it so; tells whether it was otherwise.
+    fn set<K: Ord>(self, grants: &mut BTreeMap<K, Option<Timestamp>>, key: K) -> bool {
+        match self {
+            Self::Held(expires_at) => grants.insert(key, expires_at) != Some(expires_at),
+            Self::Absent => grants.remove(&key).is_some(),
+        }
     }
 }
 
