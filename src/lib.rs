@@ -11,3 +11,5 @@ pub mod store;
 pub mod cache;
 
 pub mod runtime;
+
+pub mod http;

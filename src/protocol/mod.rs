@@ -1,4 +1,5 @@
 //! The wire: bytes to types and back. The only place that knows the wire's names.
 
 pub mod bus;
+pub mod problem;
 pub mod socket;

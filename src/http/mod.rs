@@ -1,0 +1,23 @@
+//! HTTP: one file per resource. Extractors authenticate and parse; [`problem`] turns every error into an answer.
+//!
+//! A resource exports `routes(&mut Routes)`; what its handlers need comes as `web::Data` of concrete services.
+
+pub mod client;
+pub mod fields;
+pub mod json;
+pub mod problem;
+pub mod route;
+
+use actix_web::web;
+
+use route::Routes;
+
+/// All that is served.
+pub fn routes() -> Routes {
+    Routes::default()
+}
+
+/// Hands everything that is served to the router.
+pub fn configure(cfg: &mut web::ServiceConfig) {
+    routes().install(cfg);
+}
