@@ -227,6 +227,11 @@ impl Floors {
         self.key(b's', session.as_str())
     }
 
+    /// A tenant, to key other tables that hold several tenants' keys.
+    pub fn tenant_key(&self, tenant: &TenantName) -> FloorKey {
+        self.key(b't', tenant.as_str())
+    }
+
     /// The floor below which all sessions of a user are over.
     fn sessions_key(&self, user: &UserId) -> FloorKey {
         self.key(b'e', user.as_str())
