@@ -2,7 +2,7 @@ import { Api, type Credentials, type SignIn } from './api.ts';
 import { retryAfterMs } from './backoff.ts';
 import { authorised, type CallWorld } from './call.ts';
 import { browserEnvironment, type Environment } from './environment.ts';
-import { isPermcastError, ProblemError, problemOf, ProtocolError, SignedOutError } from './errors.ts';
+import { ProblemError, problemOf, ProtocolError, SignedOutError } from './errors.ts';
 import { eventsOf, type ServerEvent } from './follow.ts';
 import { allows } from './permission.ts';
 import { Session } from './session.ts';
@@ -173,7 +173,7 @@ export class PermcastClient {
     this.#to(phase);
     try {
       const credentials = await enter(phase.abort.signal);
-      if (this.#phase !== phase) throw new SignedOutError();
+      if (phase.abort.signal.aborted) throw new SignedOutError();
       const session: Session = new Session({
         environment: this.#environment,
         tuning: this.#tuning,
@@ -189,8 +189,10 @@ export class PermcastClient {
       this.#to({ status: 'signed_in', session });
       if (this.#realtime) session.start();
     } catch (error) {
-      if (this.#phase === phase) this.#to({ status: 'signed_out', reason: before });
-      throw phase.abort.signal.aborted && !isPermcastError(error) ? new SignedOutError() : error;
+      // Somebody else signed in, or signed out, meanwhile.
+      if (this.#phase !== phase) throw new SignedOutError();
+      this.#to({ status: 'signed_out', reason: before });
+      throw error;
     }
   }
 

@@ -1,5 +1,7 @@
 /** Time that moves only when a test says so. */
 
+declare const setImmediate: (callback: () => void) => void;
+
 interface Timer {
   at: number;
   order: number;
@@ -8,7 +10,7 @@ interface Timer {
 
 /** Lets everything that waits for nothing but promises run to its end. */
 export async function settle(): Promise<void> {
-  for (let turn = 0; turn < 6; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  for (let turn = 0; turn < 6; turn += 1) await new Promise<void>((resolve) => setImmediate(resolve));
 }
 
 export class FakeClock {

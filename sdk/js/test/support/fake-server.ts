@@ -178,7 +178,7 @@ export class FakeServer {
       if (epoch !== this.epoch || Number(seq) > this.seq) return problem(412, 'version', 'Another epoch.');
     }
     const session = [...this.#sessions.values()].find(
-      (candidate) => token === null || candidate.refreshToken.startsWith(candidate.id) && token.startsWith(candidate.id),
+      (candidate) => token === null || token.startsWith(`${candidate.id}-`),
     );
     if (session === undefined || session.ended) return json(400, { error: 'invalid_grant' });
     session.refreshToken = `${session.id}-${(this.#tokens += 1)}`;
@@ -200,13 +200,13 @@ export class FakeServer {
   }
 
   #mint(claims: Claims): string {
-    const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
+    const part = (value: unknown) => btoa(JSON.stringify(value));
     return `${part({ typ: 'at+jwt' })}.${part({ ...claims, jti: (this.#tokens += 1) })}.signature`;
   }
 
   #claims(token: string): Claims | null {
     const payload = token.split('.')[1];
-    return payload === undefined ? null : (JSON.parse(Buffer.from(payload, 'base64url').toString()) as Claims);
+    return payload === undefined ? null : (JSON.parse(atob(payload)) as Claims);
   }
 
   #stale(claims: Claims): boolean {
