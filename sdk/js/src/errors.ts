@@ -86,7 +86,6 @@ export async function problemOf(response: Response): Promise<Problem> {
     title: response.statusText || `HTTP ${response.status}`,
     status: response.status,
   };
-  if (!/json/i.test(response.headers.get('content-type') ?? '')) return fallback;
   let body: Record<string, unknown>;
   try {
     body = (await response.json()) as Record<string, unknown>;

@@ -27,8 +27,6 @@ export class Link {
   readonly #timers: Timers<TimerName>;
   #state: LinkState = { kind: 'off' };
   #socket: SocketLike | null = null;
-  /** Counts attempts; what belongs to an earlier one is ignored. */
-  #run = 0;
 
   constructor(environment: Environment, tuning: Tuning, world: LinkWorld) {
     this.#environment = environment;
@@ -81,7 +79,6 @@ export class Link {
 
   async #connect(attempt: number): Promise<void> {
     this.#drop(1000);
-    const run = this.#run;
     this.#to({ kind: 'connecting', attempt });
     let token: string;
     try {
@@ -90,7 +87,7 @@ export class Link {
       // The session ended meanwhile: whoever ended it stops the link.
       return;
     }
-    if (run !== this.#run) return;
+    if (this.#state.kind !== 'connecting') return;
     let socket: SocketLike;
     try {
       socket = this.#environment.socket(this.#world.url, [SUBPROTOCOL]);
@@ -203,7 +200,6 @@ export class Link {
 
   /** Lets go of the socket at once: its own close event may come much later. */
   #drop(code: number): void {
-    this.#run += 1;
     this.#timers.clearAll();
     const socket = this.#socket;
     this.#socket = null;

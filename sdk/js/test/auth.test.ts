@@ -101,6 +101,16 @@ describe('the end of a session', () => {
     expect(world.clock.pending).toBe(0);
   });
 
+  it('opens no socket for one who has gone again already', async () => {
+    const world = new World();
+    world.client.onChange((state) => {
+      if (state.status === 'signed_in' && state.link.kind === 'connecting') void world.client.signOut();
+    });
+    await world.signIn();
+    expect(world.client.state.status).toBe('signed_out');
+    expect(world.server.sockets).toEqual([]);
+  });
+
   it('comes also where the server does not hear of it', async () => {
     const world = await World.signedIn();
     world.server.script('/v1/logout', 'no answer');

@@ -111,9 +111,11 @@ describe('a busy server', () => {
 });
 
 describe('what a call says', () => {
-  it('asks for a version and for a receipt', async () => {
+  it('asks for a version and for a receipt, and leaves no timer behind', async () => {
     const world = await away();
+    const timers = world.clock.pending;
     await world.client.call('/v1/things', { method: 'PUT', json: {}, atLeast: 'aaaaaaaa.1', waitSeconds: 3 });
+    expect(world.clock.pending).toBe(timers);
     const headers = world.server.called('/v1/things')[0]?.headers;
     expect(headers?.get('permcast-at-least')).toBe('aaaaaaaa.1');
     expect(headers?.get('prefer')).toBe('wait=3');
@@ -179,7 +181,7 @@ describe('server-sent events', () => {
 
   it('come whole, however the stream is torn', async () => {
     const world = await away();
-    const torn = ['id: 7\r', '\nevent: chan', 'ge\ndata: {"a":', '1}\n\n: a comment\n\ndata: x\nda', 'ta:y\n\ndata: cut'];
+    const torn = ['id: 7\nevent: chan', 'ge\ndata: {"a":', '1}\n\n: a comment\n\ndata: x\r', '\nda', 'ta:y\n\ndata: cut'];
     world.server.script('/v1/stream', stream(...torn));
     const events = [];
     for await (const event of world.client.events('/v1/stream', new AbortController().signal)) events.push(event);

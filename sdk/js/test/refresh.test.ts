@@ -104,6 +104,15 @@ describe('a refresh that fails', () => {
     await done;
   });
 
+  it('is over for one who signs out while it pauses', async () => {
+    const world = await World.signedIn();
+    world.server.script('/oauth/token', 'no answer');
+    const flight = world.client.refresh();
+    await settle();
+    await world.client.signOut();
+    await expect(flight).rejects.toBeInstanceOf(SignedOutError);
+  });
+
   it('ends the session where the refresh token is refused', async () => {
     const world = await World.signedIn();
     world.server.script('/oauth/token', json(400, { error: 'invalid_grant' }));
