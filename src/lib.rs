@@ -10,6 +10,7 @@ pub mod protocol;
 pub mod store;
 
 pub mod cache;
+pub mod token;
 
 pub mod runtime;
 

@@ -26,9 +26,8 @@ impl Applied {
 
     /// The same, as the wire writes it (`pv`).
     pub fn version(&self) -> Version {
-        let stamp = self.stamp();
-        let epochs = self.epochs.read().unwrap_or_else(PoisonError::into_inner);
-        Version { epoch: epochs[usize::from(stamp.generation()) - 1], seq: stamp.seq() }
+        let (epoch, stamp) = self.current();
+        Version { epoch, seq: stamp.seq() }
     }
 
     /// The current epoch.
@@ -43,19 +42,24 @@ impl Applied {
 
     /// A version of the current epoch as a position here; `None` for one of any other epoch, which is never fresh.
     pub fn stamp_of(&self, version: Version) -> Option<Stamp> {
-        let current = self.version();
-        (current.epoch == version.epoch).then(|| Stamp::new(self.generation(), version.seq))
+        let (epoch, applied) = self.current();
+        (epoch == version.epoch).then(|| Stamp::new(applied.generation(), version.seq))
     }
 
     /// A position here as the wire writes it. One of an earlier epoch becomes the start of the current one, which is
     /// what a client of that epoch must reach at least.
     pub fn version_of(&self, stamp: Stamp) -> Version {
-        let current = self.version();
-        if stamp.generation() == self.generation() {
-            Version { epoch: current.epoch, seq: stamp.seq() }
-        } else {
-            Version { epoch: current.epoch, seq: Seq::ZERO }
-        }
+        let (epoch, applied) = self.current();
+        let seq = if stamp.generation() == applied.generation() { stamp.seq() } else { Seq::ZERO };
+        Version { epoch, seq }
+    }
+
+    /// Epoch and position that belong together: the word is read once, so that an epoch which begins meanwhile can
+    /// never lend its generation to a position of the one before.
+    fn current(&self) -> (Epoch, Stamp) {
+        let stamp = self.stamp();
+        let epochs = self.epochs.read().unwrap_or_else(PoisonError::into_inner);
+        (epochs[usize::from(stamp.generation()) - 1], stamp)
     }
 
     /// Says that everything up to `seq` of the current epoch is applied. For the feed alone.

@@ -47,3 +47,10 @@ pub const INCLUSION_DEPTH_MAX: u32 = 64;
 
 /// Permissions of one role, inclusions of one role, direct grants of one user.
 pub const GRANTS_MAX: usize = 1000;
+
+/// A token above this is not looked at, and none is minted: what fits, with its `hello` around it, into one message of a
+/// WebSocket client.
+pub const TOKEN_BYTES_ACCEPTED: usize = SOCKET_MESSAGE_BYTES_MAX - 128;
+
+/// Verified tokens that are kept: about 2 KB each with the permissions of an ordinary user.
+pub const VERIFIED_TOKENS_MAX: usize = 50_000;

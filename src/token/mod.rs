@@ -1,0 +1,21 @@
+//! Tokens and sessions: signing keys, minting, verifying, sign-in and refresh.
+//!
+//! A token is a snapshot with a signature around it. This room makes it and says whether the signature and all that
+//! RFC 8725 asks for holds; whether the snapshot is still fresh is asked of the floors, each time, by others.
+
+mod algorithm;
+mod claims;
+mod jws;
+mod keys;
+mod mint;
+mod vault;
+mod verified;
+mod verify;
+
+pub use algorithm::Algorithm;
+pub use claims::Claims;
+pub use keys::{KeyError, KeySet, RotateError};
+pub use mint::{Mint, MintError, Minted, Snapshot, TokenPermissions, TokenSettings};
+pub use vault::{Vault, VaultError};
+pub use verified::Verified;
+pub use verify::{TokenError, Verifier};
