@@ -3,6 +3,8 @@
 //! One trait of use-case operations, held by one contract suite ([`contract`]) that runs on every implementation. The log
 //! is written by the database itself (triggers), so an implementation can neither forget a change nor make one up.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod memory;
 
 use std::sync::Arc;

@@ -486,3 +486,16 @@ impl Store for MemoryStore {
 
     async fn close(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryStore;
+    use crate::store::contract::{Made, Parts, contract_suite};
+    use std::sync::Arc;
+
+    async fn make(parts: Parts) -> Made {
+        (Arc::new(MemoryStore::new(parts.options, parts.clock, parts.random)), Box::new(()))
+    }
+
+    contract_suite!(super::make);
+}

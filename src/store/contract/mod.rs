@@ -1,0 +1,139 @@
+//! What every store does, as one list of cases that each implementation runs.
+//!
+//! An implementation says how it is made and expands [`contract_suite!`]:
+//!
+//! ```ignore
+//! async fn make(parts: Parts) -> Made { … }
+//! contract_suite!(make);
+//! ```
+
+pub(crate) mod bench;
+pub(crate) mod company;
+pub(crate) mod grants;
+pub(crate) mod keys;
+pub(crate) mod log;
+pub(crate) mod operator;
+pub(crate) mod rights;
+pub(crate) mod roles;
+pub(crate) mod sessions;
+pub(crate) mod users;
+pub(crate) mod words;
+
+pub(crate) use bench::{Made, Parts};
+
+macro_rules! contract_suite {
+    ($make:path) => {
+        $crate::store::contract::contract_cases! { $make;
+            users:
+                a_user_is_made_as_asked
+                a_user_is_made_once
+                a_deleted_id_rests
+                a_user_made_anew_is_another
+                an_email_is_one_users
+                an_identity_is_one_users
+                what_is_no_matter_of_permission_writes_no_row
+                what_is_so_already_writes_no_row
+                a_suspended_user_is_inactive_until_he_is_not
+                nobody_is_patched_who_is_not_there
+                sign_in_finds_by_id_then_by_email
+            ;
+            roles:
+                a_role_is_made_as_asked
+                a_role_gives_all_that_it_includes
+                a_role_reached_on_two_ways_counts_once
+                editing_a_role_is_one_row_and_members_hold_it
+                inclusion_is_given_and_taken
+                no_role_includes_itself
+                deleting_a_role_is_one_row_however_many_hold_it
+                a_role_made_anew_has_no_members
+                what_is_no_role_here_is_unknown
+                a_role_has_room_for_so_many
+            ;
+            grants:
+                a_role_is_given_and_taken
+                a_permission_is_given_and_taken
+                another_expiry_is_a_change
+                grants_are_listed_roles_first
+                a_grant_past_its_time_gives_nothing
+                each_user_whose_grants_are_over_is_a_row
+                a_user_has_room_for_so_many
+            ;
+            rights:
+                an_administrator_does_all_in_his_tenant
+                another_tenant_is_unknown_to_him
+                nobody_else_does_anything
+                only_an_operator_does_what_is_for_operators
+                a_right_that_was_lost_meanwhile_is_lost
+                who_is_signed_out_does_nothing
+                with_his_tenant_goes_his_right
+                nobody_acts_in_anothers_session
+                no_administrator_gives_what_he_does_not_hold
+                nor_does_he_take_it
+                nor_does_he_touch_who_holds_it
+                an_operator_deals_in_all_three
+                a_batch_does_not_climb
+                a_batch_is_decided_once
+                the_log_names_who_did_it
+            ;
+            operator:
+                the_last_operator_stays
+                one_of_two_may_go
+                who_does_not_count_is_no_second
+                in_a_batch_he_is_lost_at_the_operation_that_loses_him
+                where_there_is_none_none_is_missed
+            ;
+            sessions:
+                a_session_is_opened_for_who_may
+                a_session_is_over_when_its_time_is_up
+                a_refresh_token_rotates_when_it_is_old_enough
+                a_used_refresh_token_is_theft
+                no_session_is_no_rotation
+                a_session_without_a_refresh_token_has_none
+                a_session_ends_once
+                an_administrator_ends_one_session
+                signing_out_is_one_row_and_ends_all
+                the_end_of_a_tenant_ends_all_in_it
+                a_new_password_of_ones_own_ends_the_other_sessions
+                a_new_password_by_another_ends_all_sessions
+                a_users_sessions_are_listed_while_they_live
+            ;
+            log:
+                a_new_database_has_its_first_tenant
+                the_tail_shows_what_is_after
+                the_tail_comes_in_pages
+                a_position_is_found_by_its_time
+                the_log_is_read_by_tenant
+                a_unit_is_done_in_order
+                a_unit_is_done_as_a_whole_or_not
+                of_writes_side_by_side_each_stands_alone
+                tenants_are_made_altered_and_deleted
+                a_deleted_tenant_leaves_nothing
+                lists_are_ordered_and_paged
+            ;
+            keys:
+                who_comes_first_makes_the_keys
+                keys_rotate_and_retire
+                revoked_keys_verify_nothing
+                only_an_operator_rotates
+                secrets_and_settings_are_whose_comes_first
+                one_lockdown_at_a_time
+                a_lockdown_lifts_by_itself
+                replicas_are_those_that_say_so
+            ;
+        }
+    };
+}
+
+macro_rules! contract_cases {
+    ($make:path; $($room:ident: $($case:ident)+;)+) => {
+        $(mod $room {
+            $(#[tokio::test]
+            async fn $case() {
+                let bench = $crate::store::contract::bench::Bench::new($make).await;
+                $crate::store::contract::$room::$case(bench).await;
+            })+
+        })+
+    };
+}
+
+pub(crate) use {contract_cases, contract_suite};
