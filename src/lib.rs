@@ -7,6 +7,7 @@
 pub mod domain;
 pub mod hub;
 pub mod protocol;
+pub mod socket;
 pub mod store;
 
 pub mod cache;

@@ -338,6 +338,13 @@ impl Floors {
         if needed > basis.stamp { Freshness::Stale { needed } } else { Freshness::Fresh }
     }
 
+    /// The highest change of anything that the permissions of a snapshot rest on, as far as it was not folded away.
+    pub fn highest(&self, basis: &Basis) -> Stamp {
+        let items = basis.tenant.items.load();
+        let whole = basis.tenant.changed.get().max(self.changed.get());
+        basis.permission_keys().iter().fold(whole, |highest, &key| highest.max(items.get(key)))
+    }
+
     /// Lifts the floors that a change touches. Where that takes more room than there is, the tenants with the most
     /// floors are folded, and told.
     #[must_use = "a folded tenant must be told"]

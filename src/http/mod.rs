@@ -5,7 +5,9 @@
 pub mod client;
 pub mod fields;
 pub mod json;
+pub mod origin;
 pub mod problem;
+pub mod push;
 pub mod route;
 
 use actix_web::web;
@@ -14,7 +16,9 @@ use route::Routes;
 
 /// All that is served.
 pub fn routes() -> Routes {
-    Routes::default()
+    let mut routes = Routes::default();
+    push::routes(&mut routes);
+    routes
 }
 
 /// Hands everything that is served to the router.

@@ -130,11 +130,6 @@ impl Pending {
         progress
     }
 
-    /// The token now rests on other things: what was pending was about the former one.
-    fn restart(&mut self) {
-        self.mail.notice = None;
-    }
-
     /// The token was found fresh, so it owes nothing that was raised until then.
     fn settle(&mut self, reached: Stamp) -> Progress {
         self.reached = self.reached.max(reached);
@@ -215,11 +210,6 @@ impl Mailbox {
     /// The client was told to reach `stamp`.
     pub(super) fn told(&self, stamp: Stamp) -> Progress {
         self.inner().pending.told(stamp)
-    }
-
-    /// It has another token.
-    pub(super) fn restart(&self) {
-        self.inner().pending.restart();
     }
 
     /// Its token was found fresh, with all changes up to `reached` looked at.

@@ -379,13 +379,12 @@ impl Connection {
     }
 
     /// Its snapshot rests on other things from now on. In one step: at no moment is it registered under neither. What
-    /// was pending is dropped; compare with the floors after that, not before.
+    /// is pending stays so. Compare with the floors after that, not before.
     pub fn move_to(&self, tenant: &TenantName, footing: Footing) {
         let roles: Vec<Key> = footing.roles.iter().map(|&role| Key::within(self.tenant, role)).collect();
         let mut shard = self.hub.shard(self.user);
         if shard.get(self.slot).is_some() {
             self.hub.lock_out(tenant, &footing, &self.mailbox);
-            self.mailbox.restart();
             shard.replace(self.slot, roles.into_iter(), footing);
         }
     }

@@ -111,7 +111,8 @@ pub enum ClientMessage {
 impl ClientMessage {
     /// Reads a text frame; `None` where it is no JSON object with a `type`, or a known type lacks a member.
     pub fn decode(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+        // serde would take a list for an object, too.
+        text.trim_start().starts_with('{').then(|| serde_json::from_str(text).ok())?
     }
 }
 
@@ -180,7 +181,7 @@ mod tests {
         ));
         assert!(matches!(ClientMessage::decode(r#"{"type":"ping"}"#), Some(ClientMessage::Ping)));
         assert!(matches!(ClientMessage::decode(r#"{"type":"dance","token":3}"#), Some(ClientMessage::Unknown)));
-        for bad in ["", "[]", "{}", r#"{"type":"hello"}"#, r#"{"type":"hello","token":1}"#, "nonsense"] {
+        for bad in ["", "[]", r#"["ping"]"#, "{}", r#"{"type":"hello"}"#, r#"{"type":"hello","token":1}"#, "nonsense"] {
             assert!(ClientMessage::decode(bad).is_none(), "{bad}");
         }
     }

@@ -1,0 +1,97 @@
+//! A connection over a WebSocket. Thin: the protocol is in [`super::state`], the framing in `actix_ws`.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use actix_web::web::{self, BytesMut};
+use actix_web::{HttpRequest, HttpResponse};
+use actix_ws::{CloseReason, Item, Message, MessageStream, ProtocolError, Session};
+use bytestring::ByteString;
+use futures_util::FutureExt as _;
+
+use super::{Carrier, Received, Refused, Sockets, task};
+use crate::domain::limits::SOCKET_MESSAGE_BYTES_MAX;
+use crate::hub::Seat;
+use crate::protocol::socket::{CloseCode, SUBPROTOCOL};
+use crate::token::Verified;
+
+/// Answers a handshake that was found valid, and runs the connection.
+pub fn accept(
+    sockets: &Arc<Sockets>,
+    request: &HttpRequest,
+    payload: web::Payload,
+    seat: Seat,
+    token: Option<Arc<Verified>>,
+) -> Result<HttpResponse, actix_web::Error> {
+    let (response, session, stream) = actix_ws::handle_with_protocols(request, payload, &[SUBPROTOCOL])?;
+    let stream = stream.max_frame_size(SOCKET_MESSAGE_BYTES_MAX);
+    let carrier = WebSocket { session, stream, fragments: None };
+    sockets.run(task::drive(Arc::clone(sockets), seat, token, carrier));
+    Ok(response)
+}
+
+struct WebSocket {
+    session: Session,
+    stream: MessageStream,
+    /// The parts of a text that came so far.
+    fragments: Option<BytesMut>,
+}
+
+impl Carrier for WebSocket {
+    async fn receive(&mut self) -> Received {
+        loop {
+            match self.stream.recv().await {
+                Some(Ok(message)) => {
+                    if let Some(received) = self.message(message) {
+                        return received;
+                    }
+                }
+                Some(Err(ProtocolError::Overflow)) => return Received::TooLarge,
+                Some(Err(ProtocolError::Io(error))) if error.kind() != ErrorKind::InvalidData => return Received::Gone,
+                Some(Err(_)) => return Received::Violation,
+                None => return Received::Gone,
+            }
+        }
+    }
+
+    async fn send(&mut self, text: ByteString) -> Result<(), Refused> {
+        self.session.text(text).await.map_err(|_| Refused)
+    }
+
+    async fn close(&mut self, code: CloseCode) {
+        let reason = CloseReason { code: code.code().into(), description: Some(code.reason().to_owned()) };
+        // Its clones share the channel. Where that is full nobody reads, and there is nothing to wait for.
+        let _ = self.session.clone().close(Some(reason)).now_or_never();
+    }
+}
+
+impl WebSocket {
+    fn message(&mut self, message: Message) -> Option<Received> {
+        match message {
+            Message::Text(text) => return Some(Received::Text(text)),
+            Message::Binary(_) | Message::Continuation(Item::FirstBinary(_)) => return Some(Received::Binary),
+            Message::Continuation(Item::FirstText(part)) => self.fragments = Some(BytesMut::from(&part[..])),
+            Message::Continuation(Item::Continue(part)) => return self.append(&part),
+            Message::Continuation(Item::Last(part)) => {
+                let refused = self.append(&part);
+                let whole = self.fragments.take()?.freeze();
+                let text = || ByteString::try_from(whole).map_or(Received::Violation, Received::Text);
+                return refused.or_else(|| Some(text()));
+            }
+            // One who pings and does not read is not answered.
+            Message::Ping(bytes) => drop(self.session.pong(&bytes).now_or_never()),
+            Message::Close(reason) => {
+                let _ = self.session.clone().close(reason).now_or_never();
+                return Some(Received::Gone);
+            }
+            Message::Pong(_) | Message::Nop => {}
+        }
+        None
+    }
+
+    fn append(&mut self, part: &[u8]) -> Option<Received> {
+        let fragments = self.fragments.as_mut()?;
+        fragments.extend_from_slice(part);
+        (fragments.len() > SOCKET_MESSAGE_BYTES_MAX).then_some(Received::TooLarge)
+    }
+}
