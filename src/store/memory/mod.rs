@@ -4,6 +4,7 @@
 mod state;
 mod transaction;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ impl Inner {
 
 impl MemoryStore {
     /// A new database: the first tenant, and nothing else.
+    #[expect(clippy::needless_pass_by_value, reason = "what every store is made of")]
     pub fn new(options: StoreOptions, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         let mut state = State::default();
         let first = Tenant {
@@ -54,8 +56,8 @@ impl MemoryStore {
             status: Status::Active,
             created_at: clock.now(),
             ended_before: Seq::ZERO,
-            users: Default::default(),
-            roles: Default::default(),
+            users: BTreeMap::new(),
+            roles: BTreeMap::new(),
         };
         state.tenants.insert(TenantName::first(), first);
         let epoch = Epoch::from_random(random.bytes());
