@@ -12,10 +12,10 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::domain::records::UserKind;
 use crate::domain::{
-    Access, Applied, Basis, Change, Clock, Floors, PermissionSet, RoleName, RoleNo, Stamp, Target, TenantName,
-    Timestamp, UserId,
+    Access, Applied, Basis, Change, Clock, Floors, PermissionSet, RoleName, RoleNo, SessionId, Stamp, Target,
+    TenantName, Timestamp, UserId,
 };
-use crate::store::{Loaded, RoleFacts, Store, StoreError, UserFacts};
+use crate::store::{LiveSession, Loaded, RoleFacts, Store, StoreError, UserFacts};
 
 /// A user's permissions and the position as of which they hold.
 #[derive(Debug, Clone)]
@@ -121,6 +121,27 @@ impl PermissionCache {
         self.assemble(key, applied, now).await
     }
 
+    /// What a user may do, read from the database, whatever is held here.
+    pub async fn read_access(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, StoreError> {
+        let Loaded { version, value } = self.store.load_user(tenant, user).await?;
+        let stamp = |version| self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
+        let mut lowest = stamp(version);
+        let Some(facts) = value.filter(|facts| facts.active) else { return Ok(None) };
+        let mut roles = Vec::new();
+        for &number in &facts.roles {
+            let Loaded { version, value } = self.store.load_role(number).await?;
+            lowest = lowest.min(stamp(version));
+            roles.extend(value);
+        }
+        let access = gather(tenant.clone(), user.clone(), &facts, roles.iter());
+        Ok(Some(Found { access: Arc::new(access), kind: facts.kind, stamp: lowest }))
+    }
+
+    /// A session that is not over, read from the database.
+    pub async fn read_session(&self, session: &SessionId) -> Result<Option<LiveSession>, StoreError> {
+        Ok(self.store.load_session(session).await?.value)
+    }
+
     async fn assemble(&self, key: UserKey, applied: Stamp, now: Timestamp) -> Result<Option<Found>, StoreError> {
         let own = self.user(&key, now).await?;
         let mut stamp = self.stamp_of(&own.basis, applied);
@@ -130,26 +151,15 @@ impl PermissionCache {
             self.assembled.insert(key, Arc::new(Assembled { basis, found: None }));
             return Ok(None);
         };
-        let mut grants = facts.grants.clone();
-        let mut roles: Vec<RoleName> = Vec::new();
+        let mut roles = Vec::with_capacity(facts.roles.len());
         for &number in &facts.roles {
             let role = self.role(number, &tenant, now).await?;
             stamp = stamp.min(self.stamp_of(&role.basis, applied));
-            if let Some(role) = &role.facts {
-                roles.extend(role.closure.iter().cloned());
-                grants.extend(role.grants.iter().cloned());
-            }
+            roles.push(role);
         }
-        roles.sort_unstable();
-        roles.dedup();
-        let basis = self.floors.entry_basis(stamp, &tenant, Some(&user), roles.iter());
-        let access = Arc::new(Access {
-            tenant,
-            user,
-            roles: roles.into(),
-            permissions: Arc::new(grants.into_iter().collect::<PermissionSet>()),
-            first_expiry: facts.first_expiry,
-        });
+        let access = gather(tenant, user, facts, roles.iter().filter_map(|role| role.facts.as_ref()));
+        let basis = self.floors.entry_basis(stamp, &access.tenant, Some(&access.user), access.roles.iter());
+        let access = Arc::new(access);
         let kind = facts.kind;
         self.assembled.insert(key, Arc::new(Assembled { basis, found: Some((Arc::clone(&access), kind)) }));
         Ok(Some(Found { access, kind, stamp }))
@@ -269,6 +279,30 @@ impl PermissionCache {
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.roles.is_empty()
+    }
+}
+
+/// A user's own part and his roles, put together.
+fn gather<'a>(
+    tenant: TenantName,
+    user: UserId,
+    facts: &UserFacts,
+    roles: impl Iterator<Item = &'a RoleFacts>,
+) -> Access {
+    let mut grants = facts.grants.clone();
+    let mut names: Vec<RoleName> = Vec::new();
+    for role in roles {
+        names.extend(role.closure.iter().cloned());
+        grants.extend(role.grants.iter().cloned());
+    }
+    names.sort_unstable();
+    names.dedup();
+    Access {
+        tenant,
+        user,
+        roles: names.into(),
+        permissions: Arc::new(grants.into_iter().collect::<PermissionSet>()),
+        first_expiry: facts.first_expiry,
     }
 }
 

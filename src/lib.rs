@@ -10,8 +10,12 @@ pub mod protocol;
 pub mod socket;
 pub mod store;
 
+pub mod bus;
 pub mod cache;
 pub mod token;
+
+pub mod feed;
+pub mod gate;
 
 pub mod runtime;
 

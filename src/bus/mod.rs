@@ -1,0 +1,49 @@
+//! The fast path between replicas. Trusted for nothing: what it loses, repeats or reorders costs time alone, and what it
+//! carries without our seal is dropped.
+
+pub mod nats;
+
+use crate::protocol::bus::{ChangesMessage, ReplicaMessage};
+
+/// What comes in over the bus, its seal checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// Another replica committed changes.
+    Changes(ChangesMessage),
+    /// Another replica says how far it is.
+    Replica(ReplicaMessage),
+    /// The connection stands again: whatever was said meanwhile was missed.
+    Reconnected,
+}
+
+/// How a part of the service stands, as `/readyz` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    Up,
+    Down,
+    /// Not configured.
+    Off,
+}
+
+/// A way to tell all other replicas. Never blocks; a message that finds no room is dropped and counted.
+pub trait Bus: Send + Sync + 'static {
+    /// Tells of changes that were committed here.
+    fn publish_changes(&self, message: &ChangesMessage);
+    /// Tells how far this replica is.
+    fn announce(&self, message: &ReplicaMessage);
+    /// Whether it is connected.
+    fn standing(&self) -> Standing;
+}
+
+/// The bus of a process that has none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoBus;
+
+impl Bus for NoBus {
+    fn publish_changes(&self, _: &ChangesMessage) {}
+    fn announce(&self, _: &ReplicaMessage) {}
+    fn standing(&self) -> Standing {
+        Standing::Off
+    }
+}

@@ -1,0 +1,261 @@
+//! The bus over NATS. Connects for ever; its absence is never an error of anybody's request.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr};
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Bus, Heard, Standing};
+use crate::domain::TenantName;
+use crate::protocol::bus::{
+    ChangesMessage, ReplicaMessage, SEAL_HEADER, Sealer, all_changes_subject, changes_subject, replicas_subject,
+};
+use crate::runtime::Lifecycle;
+
+/// Messages that wait for the connection's task; a burst of commits fits, an outage does not need to.
+const OUTBOX_MESSAGES: usize = 4096;
+/// Messages that NATS has delivered and we have not read yet.
+const SUBSCRIPTION_MESSAGES: usize = 65_536;
+/// Longest wait for one attempt to connect.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// Longest pause between two attempts.
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// Where NATS is and who we are there.
+#[derive(Clone, Default)]
+pub struct NatsSettings {
+    /// One or more addresses of one cluster.
+    pub servers: Vec<ServerAddr>,
+    /// A credentials file (JWT and nkey seed).
+    pub credentials_file: Option<PathBuf>,
+    /// A file that holds an nkey seed.
+    pub nkey_seed_file: Option<PathBuf>,
+    /// Certificate authorities beside the system's.
+    pub tls_ca_file: Option<PathBuf>,
+    /// A client certificate and its key.
+    pub tls_client: Option<(PathBuf, PathBuf)>,
+    /// Keeps deployments apart on one NATS.
+    pub deployment: String,
+    /// This replica's name.
+    pub replica: String,
+}
+
+/// Why the bus cannot even be tried.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// A file that the settings name.
+    #[error("cannot read {path}")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// The options do not fit together, or the file holds no credentials.
+    #[error("the NATS settings cannot be used")]
+    Options(#[source] async_nats::ConnectError),
+}
+
+struct Outgoing {
+    subject: String,
+    payload: Vec<u8>,
+}
+
+/// The bus over NATS.
+pub struct NatsBus {
+    deployment: String,
+    outbox: mpsc::Sender<Outgoing>,
+    connected: Arc<AtomicBool>,
+}
+
+impl NatsBus {
+    /// Starts to connect and answers at once. What is heard goes to `inbox`; where that is full, it is dropped: the tail
+    /// will show it.
+    pub async fn start(
+        settings: NatsSettings,
+        sealer: Sealer,
+        inbox: mpsc::Sender<Heard>,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, NatsError> {
+        let connected = Arc::new(AtomicBool::new(false));
+        let client = connect(&settings, Arc::clone(&connected), inbox.clone()).await?;
+        let (outbox, outgoing) = mpsc::channel(OUTBOX_MESSAGES);
+        let stop = lifecycle.token();
+        lifecycle.spawn("nats-out", send(client.clone(), outgoing, sealer.clone(), stop.clone()));
+        lifecycle.spawn("nats-in", receive(client, settings.clone(), sealer, inbox, stop));
+        Ok(Self { deployment: settings.deployment, outbox, connected })
+    }
+
+    fn post(&self, subject: String, payload: Vec<u8>) {
+        if self.outbox.try_send(Outgoing { subject, payload }).is_err() {
+            metrics::counter!("permcast_bus_dropped_total", "direction" => "out").increment(1);
+        }
+    }
+}
+
+impl Bus for NatsBus {
+    fn publish_changes(&self, message: &ChangesMessage) {
+        // One message a tenant, so that others may be let to subscribe to one tenant alone.
+        let mut rest = message.changes.as_slice();
+        while let Some(first) = rest.first() {
+            let tenant: Option<&TenantName> = first.target.tenant();
+            let run = rest.iter().take_while(|change| change.target.tenant() == tenant).count();
+            let part =
+                ChangesMessage { epoch: message.epoch, origin: message.origin.clone(), changes: rest[..run].to_vec() };
+            self.post(changes_subject(&self.deployment, tenant), part.encode());
+            rest = &rest[run..];
+        }
+    }
+
+    fn announce(&self, message: &ReplicaMessage) {
+        self.post(replicas_subject(&self.deployment), message.encode());
+    }
+
+    fn standing(&self) -> Standing {
+        if self.connected.load(Ordering::Acquire) { Standing::Up } else { Standing::Down }
+    }
+}
+
+async fn connect(
+    settings: &NatsSettings,
+    connected: Arc<AtomicBool>,
+    inbox: mpsc::Sender<Heard>,
+) -> Result<Client, NatsError> {
+    let file_error = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| NatsError::File { path, source }
+    };
+    let mut options = ConnectOptions::new()
+        .name(format!("permcast {}", settings.replica))
+        .retry_on_initial_connect()
+        .connection_timeout(CONNECT_DEADLINE)
+        .max_reconnects(None)
+        .subscription_capacity(SUBSCRIPTION_MESSAGES)
+        .reconnect_delay_callback(|attempts| {
+            let steps = u32::try_from(attempts.min(6)).unwrap_or(6);
+            (Duration::from_millis(50) * 2u32.pow(steps)).min(RECONNECT_MAX)
+        })
+        .event_callback(move |event| {
+            let (connected, inbox) = (Arc::clone(&connected), inbox.clone());
+            async move {
+                match event {
+                    Event::Connected => {
+                        connected.store(true, Ordering::Release);
+                        tracing::info!("NATS is connected");
+                        // Full: the feed has enough to read, and its tail shows the rest.
+                        let _ = inbox.try_send(Heard::Reconnected);
+                    }
+                    Event::Disconnected | Event::Closed => {
+                        connected.store(false, Ordering::Release);
+                        tracing::warn!("NATS is gone; changes arrive by the log's tail until it is back");
+                    }
+                    Event::SlowConsumer(_) => {
+                        metrics::counter!("permcast_bus_dropped_total", "direction" => "in").increment(1);
+                        let _ = inbox.try_send(Heard::Reconnected);
+                    }
+                    other => tracing::warn!(event = %other, "NATS"),
+                }
+            }
+        });
+    if let Some(path) = &settings.credentials_file {
+        options = options.credentials_file(path).await.map_err(file_error(path))?;
+    }
+    if let Some(path) = &settings.nkey_seed_file {
+        let seed = std::fs::read_to_string(path).map_err(file_error(path))?;
+        options = options.nkey(seed.trim().to_owned());
+    }
+    if let Some(path) = &settings.tls_ca_file {
+        options = options.add_root_certificates(path.clone());
+    }
+    if let Some((certificate, key)) = &settings.tls_client {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    options.connect(settings.servers.as_slice()).await.map_err(NatsError::Options)
+}
+
+async fn send(client: Client, mut outgoing: mpsc::Receiver<Outgoing>, sealer: Sealer, stop: CancellationToken) {
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = outgoing.recv() => message,
+            () = stop.cancelled() => break,
+        };
+        let Some(Outgoing { subject, payload }) = message else { break };
+        let mut headers = HeaderMap::new();
+        headers.insert(SEAL_HEADER, sealer.seal(&subject, &payload));
+        let sent = client.publish_with_headers(subject, headers, payload.into());
+        // Waits while the client's own queue is full, which it is only while NATS is away.
+        if !matches!(tokio::time::timeout(CONNECT_DEADLINE, sent).await, Ok(Ok(()))) {
+            metrics::counter!("permcast_bus_dropped_total", "direction" => "out").increment(1);
+        }
+    }
+    let _ = tokio::time::timeout(CONNECT_DEADLINE, client.flush()).await;
+}
+
+async fn receive(
+    client: Client,
+    settings: NatsSettings,
+    sealer: Sealer,
+    inbox: mpsc::Sender<Heard>,
+    stop: CancellationToken,
+) {
+    let subscribed = async {
+        let changes = client.subscribe(all_changes_subject(&settings.deployment)).await?;
+        let replicas = client.subscribe(replicas_subject(&settings.deployment)).await?;
+        Ok::<_, async_nats::SubscribeError>(futures_util::stream::select(changes, replicas))
+    };
+    let mut messages = match subscribed.await {
+        Ok(messages) => messages,
+        Err(error) => {
+            tracing::error!(%error, "NATS refuses the subscription; changes arrive by the log's tail alone");
+            stop.cancelled().await;
+            return;
+        }
+    };
+    let replicas = replicas_subject(&settings.deployment);
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message,
+            () = stop.cancelled() => return,
+        };
+        let Some(message) = message else {
+            stop.cancelled().await;
+            return;
+        };
+        let Some(heard) = open(&message, &sealer, &replicas, &settings.replica) else { continue };
+        if inbox.try_send(heard).is_err() {
+            metrics::counter!("permcast_bus_dropped_total", "direction" => "in").increment(1);
+        }
+    }
+}
+
+/// Checks the seal and reads the message; `None` for our own and for what is not to be believed.
+fn open(message: &Message, sealer: &Sealer, replicas: &str, own: &str) -> Option<Heard> {
+    let forged = |why| {
+        metrics::counter!("permcast_bus_rejected_total", "why" => why).increment(1);
+        tracing::debug!(subject = %message.subject, why, "dropped a message");
+    };
+    let seal = message.headers.as_ref().and_then(|headers| headers.get(SEAL_HEADER));
+    let Some(seal) = seal else {
+        forged("unsealed");
+        return None;
+    };
+    if !sealer.is_valid(seal.as_str(), &message.subject, &message.payload) {
+        forged("seal");
+        return None;
+    }
+    let heard = if message.subject.as_str() == replicas {
+        ReplicaMessage::decode(&message.payload).filter(|said| said.id != own).map(Heard::Replica)
+    } else {
+        ChangesMessage::decode(&message.payload).filter(|said| said.origin != own).map(Heard::Changes)
+    };
+    if heard.is_none() {
+        // Our own come back to us, too, and are no fault.
+        tracing::trace!(subject = %message.subject, "own or unreadable message");
+    }
+    heard
+}

@@ -1,0 +1,141 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::TenantName;
+
+fn seq(number: u64) -> Seq {
+    Seq::new(number).unwrap()
+}
+
+fn change(number: u64) -> Change {
+    Change {
+        seq: seq(number),
+        at: Timestamp::from_millis(0),
+        target: Target::User { tenant: TenantName::first(), user: "ben".parse().unwrap() },
+        effect: Effect::Changed,
+    }
+}
+
+fn epoch() -> Epoch {
+    "abcd2345".parse().unwrap()
+}
+
+fn page(numbers: &[u64], head: u64, complete: bool) -> TailPage {
+    TailPage {
+        epoch: epoch(),
+        head: seq(head),
+        changes: numbers.iter().copied().map(change).collect(),
+        unreadable: 0,
+        complete,
+    }
+}
+
+fn go(verdict: Verdict) -> Plan {
+    match verdict {
+        Verdict::Go(plan) => plan,
+        other => panic!("{other:?}"),
+    }
+}
+
+const BEGUN: Boottime = Boottime(Duration::from_secs(7));
+
+#[test]
+fn a_hint_out_of_order_is_applied_and_asks_for_what_is_missing() {
+    let mut state = State::new(epoch(), seq(1));
+    let plan = state.on_hint(epoch(), vec![change(3)]);
+    assert_eq!((plan.apply.len(), plan.applied, plan.fetch), (1, seq(1), true));
+    let plan = state.on_hint(epoch(), vec![change(3), change(2), change(2)]);
+    assert_eq!((plan.apply, plan.applied, plan.fetch), (vec![change(2)], seq(3), false));
+}
+
+#[test]
+fn a_read_confirms_as_of_its_begin_and_only_when_it_reached_the_end() {
+    let mut state = State::new(epoch(), Seq::ZERO);
+    let plan = go(state.on_tail(page(&[1, 2], 3, false), Seq::ZERO, Seq::ZERO, BEGUN));
+    assert_eq!((plan.confirm, plan.fetch, plan.applied), (None, true, seq(2)));
+    let plan = go(state.on_tail(page(&[3], 3, true), seq(2), Seq::ZERO, BEGUN));
+    assert_eq!((plan.confirm, plan.fetch, plan.applied), (Some(BEGUN), false, seq(3)));
+}
+
+#[test]
+fn a_log_that_ends_before_what_is_known_is_not_believed() {
+    let mut state = State::new(epoch(), seq(3));
+    assert_eq!(state.on_tail(page(&[], 3, true), seq(3), seq(4), BEGUN), Verdict::Behind);
+    assert_eq!(state.on_tail(page(&[], 2, true), seq(3), Seq::ZERO, BEGUN), Verdict::Behind);
+}
+
+#[test]
+fn another_epoch_is_no_continuation() {
+    let mut state = State::new(epoch(), seq(3));
+    let other: Epoch = "zzzzzzzz".parse().unwrap();
+    let plan = state.on_hint(other, vec![change(4)]);
+    assert!(plan.apply.is_empty() && plan.fetch);
+    let verdict = state.on_tail(TailPage { epoch: other, ..page(&[4], 4, true) }, seq(3), Seq::ZERO, BEGUN);
+    assert_eq!(verdict, Verdict::NewEpoch(other));
+}
+
+#[test]
+fn a_number_missing_in_the_log_touches_everyone() {
+    for (numbers, head, everyone_at, missing) in
+        [(&[1, 4][..], 4, 3, 2), (&[2][..], 2, 1, 1), (&[1][..], 3, 3, 2), (&[][..], 2, 2, 2)]
+    {
+        let mut state = State::new(epoch(), Seq::ZERO);
+        let plan = go(state.on_tail(page(numbers, head, true), Seq::ZERO, Seq::ZERO, BEGUN));
+        let everyone: Vec<_> = plan.apply.iter().filter(|change| change.target == Target::Everyone).collect();
+        assert_eq!(everyone.len(), 1, "{numbers:?}");
+        assert_eq!((everyone[0].seq, plan.missing, plan.applied), (seq(everyone_at), missing, seq(head)));
+    }
+}
+
+#[test]
+fn what_a_hint_has_shown_is_not_missing() {
+    let mut state = State::new(epoch(), Seq::ZERO);
+    let _ = state.on_hint(epoch(), vec![change(2)]);
+    let plan = go(state.on_tail(page(&[1, 3], 3, true), Seq::ZERO, Seq::ZERO, BEGUN));
+    assert_eq!((plan.missing, plan.apply, plan.applied), (0, vec![change(1), change(3)], seq(3)));
+}
+
+proptest! {
+    /// However hints are lost, repeated and reordered and pages cut: each change of the log is applied exactly once, the
+    /// applied position never passes one that is not, and a last complete read brings everything.
+    #[test]
+    fn every_change_is_applied_once_and_none_is_passed_over(
+        steps in proptest::collection::vec((any::<bool>(), 1..30u64, 0..5u64), 0..60),
+        head in 0..30u64,
+    ) {
+        let mut state = State::new(epoch(), Seq::ZERO);
+        let mut applied = BTreeSet::new();
+        let mut position = Seq::ZERO;
+        let mut check = |plan: Plan| {
+            for change in &plan.apply {
+                prop_assert!(applied.insert(change.seq), "{} twice", change.seq);
+            }
+            prop_assert!(plan.applied >= position, "the position went back");
+            position = plan.applied;
+            for number in 1..=position.get() {
+                prop_assert!(applied.contains(&seq(number)), "{number} passed over");
+            }
+            Ok(())
+        };
+        for (is_hint, at, length) in steps {
+            if is_hint {
+                let hint = (at..=(at + length).min(head)).map(change).collect();
+                check(state.on_hint(epoch(), hint))?;
+            } else {
+                let after = state.applied();
+                let end = (after.get() + length).min(head);
+                let numbers: Vec<u64> = (after.get() + 1..=end).collect();
+                check(go(state.on_tail(page(&numbers, head, end == head), after, Seq::ZERO, BEGUN)))?;
+            }
+        }
+        let after = state.applied();
+        let numbers: Vec<u64> = (after.get() + 1..=head).collect();
+        let plan = go(state.on_tail(page(&numbers, head, true), after, Seq::ZERO, BEGUN));
+        prop_assert!(!plan.fetch && plan.confirm == Some(BEGUN));
+        check(plan)?;
+        prop_assert_eq!(state.applied(), seq(head));
+    }
+}

@@ -1,0 +1,192 @@
+//! Who may pass, and with what: a token, the floors, the staleness clock and the lockdown together.
+//!
+//! Every decision of permcast goes through here, over HTTP and over sockets alike.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::{Found, PermissionCache};
+use crate::domain::{Access, Clock, Floors, Freshness, TenantName, UserId, Version};
+use crate::feed::{Controls, Feed};
+use crate::store::StoreError;
+use crate::token::{TokenError, Verified, Verifier};
+
+/// What a replica does that may have missed a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStale {
+    /// Nothing: 503.
+    Deny,
+    /// Reads the database for every decision.
+    Lookup,
+    /// Decides all the same, and says so.
+    Serve,
+}
+
+/// Why somebody does not pass.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// The token does not hold by itself.
+    #[error(transparent)]
+    Token(TokenError),
+    /// A later change touched it.
+    #[error("permissions changed")]
+    Stale {
+        /// What a token must reach.
+        needed: Version,
+    },
+    /// Its session is over.
+    #[error("session ended")]
+    Ended,
+    /// Only operators pass at the moment.
+    #[error("locked down")]
+    Locked {
+        /// What `Retry-After` says.
+        retry_after_s: u32,
+    },
+    /// This replica may have missed a change and does not decide.
+    #[error("this replica is beyond its bound of staleness")]
+    PastBound,
+    /// The database would have had to be asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One who passes.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub verified: Arc<Verified>,
+    /// What he may do.
+    pub access: Arc<Access>,
+    /// The version applied here when it was looked at.
+    pub version: Version,
+    /// Whether the replica is beyond its bound and serves all the same.
+    pub stale: bool,
+}
+
+/// One whose token holds, fresh or not.
+#[derive(Debug, Clone)]
+pub struct Identified {
+    pub verified: Arc<Verified>,
+    /// Never [`Freshness::Ended`].
+    pub freshness: Freshness,
+}
+
+/// Where this replica stands against its bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Within it.
+    Memory,
+    /// Past it, and the database is to be asked.
+    Database,
+    /// Past it, and memory is used all the same.
+    Marked,
+}
+
+/// The gate. One for each replica.
+pub struct Gate {
+    verifier: Arc<Verifier>,
+    floors: Arc<Floors>,
+    cache: Arc<PermissionCache>,
+    feed: Feed,
+    controls: Arc<Controls>,
+    clock: Arc<dyn Clock>,
+    max_staleness: Duration,
+    on_stale: OnStale,
+}
+
+impl Gate {
+    /// Over everything that has a say.
+    #[expect(clippy::too_many_arguments, reason = "this is where they meet")]
+    pub fn new(
+        verifier: Arc<Verifier>,
+        floors: Arc<Floors>,
+        cache: Arc<PermissionCache>,
+        feed: Feed,
+        controls: Arc<Controls>,
+        clock: Arc<dyn Clock>,
+        max_staleness: Duration,
+        on_stale: OnStale,
+    ) -> Self {
+        Self { verifier, floors, cache, feed, controls, clock, max_staleness, on_stale }
+    }
+
+    /// Lets pass whose token is good for a decision now.
+    pub async fn caller(&self, token: &str) -> Result<Caller, Denied> {
+        let verified = self.verify(token).await?;
+        let trust = self.trust()?;
+        // Before the floors are asked: what they say holds as of this version at least.
+        let version = self.feed.applied();
+        let claims = &verified.claims;
+        match self.floors.freshness(&verified.basis) {
+            Freshness::Fresh => {}
+            Freshness::Stale { needed } => return Err(Denied::Stale { needed: self.feed.version_of(needed) }),
+            Freshness::Ended { .. } => return Err(Denied::Ended),
+        }
+        let access = match (&verified.access, trust) {
+            (_, Trust::Database) => {
+                if self.cache.read_session(&claims.session).await?.is_none() {
+                    return Err(Denied::Ended);
+                }
+                self.cache.read_access(&claims.tenant, &claims.user).await?.map(|found| found.access)
+            }
+            (Some(access), _) => Some(Arc::clone(access)),
+            (None, _) => self.cache.access(&claims.tenant, &claims.user).await?.map(|found| found.access),
+        };
+        let access = access.ok_or(Denied::Ended)?;
+        if let Some(retry_after_s) = self.controls.locked(&claims.tenant, self.clock.now())
+            && !access.permissions.is_operator()
+        {
+            return Err(Denied::Locked { retry_after_s });
+        }
+        // Again, for waiting may have taken us past the bound.
+        let trust = self.trust()?;
+        Ok(Caller { verified, access, version, stale: trust == Trust::Marked })
+    }
+
+    /// Says who it is, if signature, session and time hold; his token may be stale.
+    pub async fn identify(&self, token: &str) -> Result<Identified, Denied> {
+        let verified = self.verify(token).await?;
+        match self.floors.freshness(&verified.basis) {
+            Freshness::Ended { .. } => Err(Denied::Ended),
+            freshness => Ok(Identified { verified, freshness }),
+        }
+    }
+
+    /// What another user may do now; `None` where there is no such user or he is not active.
+    pub async fn access_of(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, Denied> {
+        let found = match self.trust()? {
+            Trust::Database => self.cache.read_access(tenant, user).await?,
+            Trust::Memory | Trust::Marked => self.cache.access(tenant, user).await?,
+        };
+        self.trust()?;
+        Ok(found)
+    }
+
+    /// The lockdown's `Retry-After` in seconds for a tenant's users, operators excepted.
+    pub fn locked(&self, tenant: &TenantName) -> Option<u32> {
+        self.controls.locked(tenant, self.clock.now())
+    }
+
+    /// Whether this replica is within its bound of staleness.
+    pub fn is_within_bound(&self) -> bool {
+        self.feed.lag() <= self.max_staleness
+    }
+
+    async fn verify(&self, token: &str) -> Result<Arc<Verified>, Denied> {
+        let verified = self.verifier.verify_with_new_keys(token).await.map_err(Denied::Token)?;
+        // A token from a replica that is further than this one is a reason to read the tail.
+        self.feed.saw(verified.claims.version);
+        Ok(verified)
+    }
+
+    fn trust(&self) -> Result<Trust, Denied> {
+        if self.is_within_bound() {
+            return Ok(Trust::Memory);
+        }
+        match self.on_stale {
+            OnStale::Deny => Err(Denied::PastBound),
+            OnStale::Lookup => Ok(Trust::Database),
+            OnStale::Serve => Ok(Trust::Marked),
+        }
+    }
+}
