@@ -17,6 +17,7 @@ pub mod token;
 pub mod feed;
 pub mod gate;
 
+pub mod config;
 pub mod runtime;
 
 pub mod http;

@@ -1,0 +1,363 @@
+//! The settings: flags over environment over `permcast.toml` over defaults; validated as a whole, all faults listed.
+
+mod settings;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use settings::Settings;
+
+/// The commented default file; `permcast config` prints it.
+pub const DEFAULT_FILE: &str = include_str!("default.toml");
+
+/// What `on_stale` may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStale {
+    Deny,
+    Lookup,
+    Serve,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A text that is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Settings that fit together.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub database_url: String,
+    pub nats: Option<Nats>,
+    /// One token of a NATS subject.
+    pub deployment: String,
+    /// `None`: drawn at start.
+    pub replica_id: Option<String>,
+    pub issuer: Option<String>,
+    pub audience: Option<String>,
+    pub token_algorithm: String,
+    pub token_permissions: String,
+    pub trusted_proxies: Vec<IpNet>,
+    pub allowed_origins: Vec<String>,
+    pub drain_delay: Duration,
+    pub drain_spread: Duration,
+    pub access_token_ttl: Duration,
+    pub refresh_token_ttl: Duration,
+    pub poll_interval: Duration,
+    pub max_staleness: Duration,
+    pub on_stale: OnStale,
+    pub bootstrap: Option<Bootstrap>,
+    /// 32 bytes in base64.
+    pub key_encryption_key: Option<Secret>,
+    pub refresh_budget: Option<u32>,
+    pub connections_max: usize,
+    pub connections_per_user: usize,
+    pub workers: Option<usize>,
+    pub log: String,
+    pub log_format: LogFormat,
+}
+
+/// The broker.
+#[derive(Debug, Clone)]
+pub struct Nats {
+    pub servers: Vec<String>,
+    pub credentials_file: Option<PathBuf>,
+    pub nkey_seed_file: Option<PathBuf>,
+    pub tls_ca_file: Option<PathBuf>,
+    pub tls_client: Option<(PathBuf, PathBuf)>,
+}
+
+/// The first operator.
+#[derive(Debug, Clone)]
+pub struct Bootstrap {
+    pub user: String,
+    pub password: Secret,
+}
+
+/// Every fault of the settings, each with the name of its setting.
+#[derive(Debug, thiserror::Error)]
+#[error("the settings cannot be used:\n  {}", .0.join("\n  "))]
+pub struct Faults(pub Vec<String>);
+
+impl Config {
+    /// Checks all settings, each by itself and against each other.
+    pub fn new(settings: Settings) -> Result<Self, Faults> {
+        let mut faults = Vec::new();
+        let config = Checker { faults: &mut faults }.check(settings);
+        if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
+    }
+}
+
+struct Checker<'a> {
+    faults: &'a mut Vec<String>,
+}
+
+impl Checker<'_> {
+    fn fault(&mut self, name: &str, what: impl std::fmt::Display) {
+        self.faults.push(format!("{name}: {what}"));
+    }
+
+    fn duration(&mut self, name: &str, text: Option<String>, default: Duration) -> Duration {
+        match text.map(|text| humantime::parse_duration(&text)) {
+            None => default,
+            Some(Ok(duration)) => duration,
+            Some(Err(error)) => {
+                self.fault(name, format_args!("{error}; write it as 250ms, 5s, 15m, 30d"));
+                default
+            }
+        }
+    }
+
+    fn one_of<T: Copy>(&mut self, name: &str, text: Option<&str>, choices: &[(&str, T)]) -> T {
+        let Some(text) = text else { return choices[0].1 };
+        if let Some(choice) = choices.iter().find(|(word, _)| *word == text) {
+            return choice.1;
+        }
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+        self.fault(name, format_args!("{text:?} is none of {}", words.join(", ")));
+        choices[0].1
+    }
+
+    fn check(mut self, settings: Settings) -> Config {
+        let seconds = Duration::from_secs;
+        let s = settings;
+        let listen = s.listen.as_deref().unwrap_or("127.0.0.1:8080").parse().unwrap_or_else(|_| {
+            self.fault("listen", "an address and a port, such as 127.0.0.1:8080");
+            SocketAddr::from(([127, 0, 0, 1], 8080))
+        });
+        let database_url = s.database_url.unwrap_or_else(|| "sqlite://permcast.db".to_owned());
+        if !database_url.starts_with("sqlite:") {
+            self.fault("database_url", "sqlite://<path> is what this build can open");
+        }
+        let deployment = s.deployment.unwrap_or_else(|| "default".to_owned());
+        if deployment.parse::<crate::domain::TenantName>().is_err() {
+            self.fault("deployment", "1 to 63 of a-z 0-9 _ -");
+        }
+        if s.replica_id.as_ref().is_some_and(|id| !is_replica_id(id)) {
+            self.fault("replica_id", "1 to 64 of A-Z a-z 0-9 . _ -");
+        }
+        for (name, url) in [("issuer", &s.issuer), ("audience", &s.audience)] {
+            if name == "issuer" && url.as_ref().is_some_and(|url| !is_issuer(url)) {
+                self.fault(name, "an http or https URL without query, fragment and trailing slash");
+            }
+        }
+        let allowed_origins: Vec<String> = list(s.allowed_origins.as_deref());
+        for origin in &allowed_origins {
+            if !url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin) {
+                self.fault("allowed_origins", format_args!("{origin:?} is no origin, such as https://app.example.com"));
+            }
+        }
+        let mut trusted_proxies = Vec::new();
+        for network in list(s.trusted_proxies.as_deref()) {
+            match network.parse::<IpNet>().or_else(|_| network.parse::<std::net::IpAddr>().map(IpNet::from)) {
+                Ok(network) => trusted_proxies.push(network),
+                Err(_) => self.fault("trusted_proxies", format_args!("{network:?} is no network, such as 10.0.0.0/8")),
+            }
+        }
+        let nats = self.nats(
+            &s.nats_url,
+            s.nats_credentials_file,
+            s.nats_nkey_file,
+            s.nats_tls_ca_file,
+            (s.nats_tls_cert_file, s.nats_tls_key_file),
+        );
+        let bootstrap = match (s.bootstrap_user, s.bootstrap_password) {
+            (None, None) => None,
+            (Some(user), Some(password)) => {
+                if user.parse::<crate::domain::UserId>().is_err() {
+                    self.fault("bootstrap_user", "no user id");
+                }
+                Some(Bootstrap { user, password: Secret(password) })
+            }
+            _ => {
+                self.fault("bootstrap_user", "goes with bootstrap_password");
+                None
+            }
+        };
+        let config = Config {
+            listen,
+            database_url,
+            nats,
+            deployment,
+            replica_id: s.replica_id,
+            issuer: s.issuer,
+            audience: s.audience,
+            token_algorithm: self
+                .one_of(
+                    "token_algorithm",
+                    s.token_algorithm.as_deref(),
+                    &[("EdDSA", "EdDSA"), ("ES256", "ES256"), ("RS256", "RS256")],
+                )
+                .to_owned(),
+            token_permissions: self
+                .one_of(
+                    "token_permissions",
+                    s.token_permissions.as_deref(),
+                    &[("auto", "auto"), ("claims", "claims"), ("none", "none")],
+                )
+                .to_owned(),
+            trusted_proxies,
+            allowed_origins,
+            drain_delay: self.duration("drain_delay", s.drain_delay, seconds(5)),
+            drain_spread: self.duration("drain_spread", s.drain_spread, seconds(2)),
+            access_token_ttl: self.duration("access_token_ttl", s.access_token_ttl, seconds(15 * 60)),
+            refresh_token_ttl: self.duration("refresh_token_ttl", s.refresh_token_ttl, seconds(30 * 24 * 3600)),
+            poll_interval: self.duration("poll_interval", s.poll_interval, Duration::from_millis(100)),
+            max_staleness: self.duration("max_staleness", s.max_staleness, seconds(1)),
+            on_stale: self.one_of(
+                "on_stale",
+                s.on_stale.as_deref(),
+                &[("deny", OnStale::Deny), ("lookup", OnStale::Lookup), ("serve", OnStale::Serve)],
+            ),
+            bootstrap,
+            key_encryption_key: s.key_encryption_key.map(Secret),
+            refresh_budget: s.refresh_budget,
+            connections_max: s.connections_max.unwrap_or(100_000),
+            connections_per_user: s.connections_per_user.unwrap_or(50),
+            workers: s.workers,
+            log: s.log.unwrap_or_else(|| "info".to_owned()),
+            log_format: self.one_of(
+                "log_format",
+                s.log_format.as_deref(),
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            ),
+        };
+        self.check_together(&config);
+        config
+    }
+
+    fn check_together(&mut self, config: &Config) {
+        if config.poll_interval < Duration::from_millis(1) {
+            self.fault("poll_interval", "at least 1ms");
+        }
+        if config.max_staleness < config.poll_interval * 2 {
+            self.fault("max_staleness", "at least twice poll_interval, else every replica is always beyond it");
+        }
+        if config.access_token_ttl < Duration::from_secs(10) {
+            self.fault("access_token_ttl", "at least 10s: clocks may differ by 5s");
+        }
+        if config.refresh_token_ttl < config.access_token_ttl {
+            self.fault("refresh_token_ttl", "not shorter than access_token_ttl");
+        }
+        for (name, count) in
+            [("connections_max", config.connections_max), ("connections_per_user", config.connections_per_user)]
+        {
+            if count == 0 {
+                self.fault(name, "at least 1");
+            }
+        }
+        if config.workers == Some(0) || config.refresh_budget == Some(0) {
+            self.fault("workers, refresh_budget", "at least 1");
+        }
+    }
+
+    fn nats(
+        &mut self,
+        url: &Option<String>,
+        credentials_file: Option<PathBuf>,
+        nkey_seed_file: Option<PathBuf>,
+        tls_ca_file: Option<PathBuf>,
+        tls_client: (Option<PathBuf>, Option<PathBuf>),
+    ) -> Option<Nats> {
+        let servers = list(url.as_deref());
+        if servers.is_empty() {
+            return None;
+        }
+        for server in &servers {
+            if let Err(error) = server.parse::<async_nats::ServerAddr>() {
+                self.fault("nats_url", format_args!("{error}"));
+            }
+        }
+        let tls_client = match tls_client {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => {
+                self.fault("nats_tls_cert_file", "goes with nats_tls_key_file");
+                None
+            }
+        };
+        Some(Nats { servers, credentials_file, nkey_seed_file, tls_ca_file, tls_client })
+    }
+}
+
+fn list(text: Option<&str>) -> Vec<String> {
+    text.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn is_replica_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn is_issuer(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && !text.ends_with('/')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_file_says_what_the_defaults_are() {
+        let uncommented: String =
+            DEFAULT_FILE.lines().filter_map(|line| line.strip_prefix("#:")).map(|line| format!("{line}\n")).collect();
+        let written = Config::new(Settings::from_toml(&uncommented).unwrap()).unwrap();
+        let default = Config::new(Settings::default()).unwrap();
+        assert_eq!(format!("{written:?}"), format!("{default:?}"));
+    }
+
+    #[test]
+    fn all_faults_are_listed_at_once() {
+        let settings = Settings {
+            listen: Some("nowhere".into()),
+            poll_interval: Some("2s".into()),
+            on_stale: Some("panic".into()),
+            bootstrap_user: Some("ada".into()),
+            ..Settings::default()
+        };
+        let Faults(faults) = Config::new(settings).unwrap_err();
+        for name in ["listen", "max_staleness", "on_stale", "bootstrap_user"] {
+            assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name} in {faults:?}");
+        }
+    }
+
+    #[test]
+    fn a_flag_beats_the_file() {
+        let file = Settings::from_toml("listen = \"127.0.0.1:1\"\ndeployment = \"file\"").unwrap();
+        let flags = Settings { listen: Some("127.0.0.1:2".into()), ..Settings::default() };
+        let config = Config::new(flags.or(file)).unwrap();
+        assert_eq!((config.listen.port(), config.deployment.as_str()), (2, "file"));
+        assert!(Settings::from_toml("listne = 1").is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let settings = Settings {
+            bootstrap_user: Some("ada".into()),
+            bootstrap_password: Some("hunter2".into()),
+            key_encryption_key: Some("sesame".into()),
+            ..Settings::default()
+        };
+        let shown = format!("{:?} {:?}", settings.clone(), Config::new(settings));
+        assert!(!shown.contains("hunter2") && !shown.contains("sesame"));
+    }
+}

@@ -1,0 +1,109 @@
+//! The settings as they are written: by flag, by environment, in the file. One list for all three.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::Faults;
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty, $env:literal, $value:literal;)+) => {
+        /// Every setting, each of them optional.
+        #[derive(Clone, Default, clap::Args, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Settings {
+            $($(#[$doc])*
+            #[arg(long, env = $env, value_name = $value, hide_env_values = true)]
+            pub $name: Option<$type>,)+
+        }
+
+        impl Settings {
+            /// These, and where one is not set, that of `other`.
+            #[must_use]
+            pub fn or(self, other: Self) -> Self {
+                Self { $($name: self.$name.or(other.$name),)+ }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Address of HTTP and WebSocket [default: 127.0.0.1:8080]
+    listen: String, "PERMCAST_LISTEN", "ADDRESS";
+    /// The database [default: sqlite://permcast.db]
+    database_url: String, "PERMCAST_DATABASE_URL", "URL";
+    /// The broker, comma-separated for a cluster; unset: one process, no broker
+    nats_url: String, "PERMCAST_NATS_URL", "URLS";
+    /// Credentials for the broker (JWT and nkey)
+    nats_credentials_file: PathBuf, "PERMCAST_NATS_CREDENTIALS_FILE", "FILE";
+    /// A file with an nkey seed for the broker
+    nats_nkey_file: PathBuf, "PERMCAST_NATS_NKEY_FILE", "FILE";
+    /// Certificate authorities of the broker, beside the system's
+    nats_tls_ca_file: PathBuf, "PERMCAST_NATS_TLS_CA_FILE", "FILE";
+    /// Client certificate for the broker
+    nats_tls_cert_file: PathBuf, "PERMCAST_NATS_TLS_CERT_FILE", "FILE";
+    /// Key of that certificate
+    nats_tls_key_file: PathBuf, "PERMCAST_NATS_TLS_KEY_FILE", "FILE";
+    /// Keeps deployments apart on one broker [default: default]
+    deployment: String, "PERMCAST_DEPLOYMENT", "NAME";
+    /// Name of this process in receipts and metrics [default: random]
+    replica_id: String, "PERMCAST_REPLICA_ID", "NAME";
+    /// `iss` of tokens and base of discovery; kept in the database at the first start [default: http://<listen>]
+    issuer: String, "PERMCAST_ISSUER", "URL";
+    /// `aud` of tokens [default: the issuer]
+    audience: String, "PERMCAST_AUDIENCE", "URL";
+    /// EdDSA, ES256 or RS256 [default: EdDSA]
+    token_algorithm: String, "PERMCAST_TOKEN_ALGORITHM", "NAME";
+    /// Whether tokens carry permissions: auto, claims or none [default: auto]
+    token_permissions: String, "PERMCAST_TOKEN_PERMISSIONS", "WORD";
+    /// Networks whose X-Forwarded-For is believed, comma-separated
+    trusted_proxies: String, "PERMCAST_TRUSTED_PROXIES", "NETWORKS";
+    /// Browsers' origins beside our own, comma-separated
+    allowed_origins: String, "PERMCAST_ALLOWED_ORIGINS", "ORIGINS";
+    /// On SIGTERM: unready at once, but accepting for this long [default: 5s]
+    drain_delay: String, "PERMCAST_DRAIN_DELAY", "TIME";
+    /// Time over which connections are told to come back [default: 2s]
+    drain_spread: String, "PERMCAST_DRAIN_SPREAD", "TIME";
+    /// Life of an access token [default: 15m]
+    access_token_ttl: String, "PERMCAST_ACCESS_TOKEN_TTL", "TIME";
+    /// Life of a session [default: 30d]
+    refresh_token_ttl: String, "PERMCAST_REFRESH_TOKEN_TTL", "TIME";
+    /// How often the log's tail is read when nothing else wakes the reader [default: 100ms]
+    poll_interval: String, "PERMCAST_POLL_INTERVAL", "TIME";
+    /// The bound of the guarantee [default: 1s]
+    max_staleness: String, "PERMCAST_MAX_STALENESS", "TIME";
+    /// Past the bound: deny, lookup or serve [default: deny]
+    on_stale: String, "PERMCAST_ON_STALE", "WORD";
+    /// The first operator, made in tenant default if no operator exists
+    bootstrap_user: String, "PERMCAST_BOOTSTRAP_USER", "USER";
+    /// His password; better given by the environment
+    bootstrap_password: String, "PERMCAST_BOOTSTRAP_PASSWORD", "PASSWORD";
+    /// 32 bytes in base64 that seal keys in the database; better given by the environment
+    key_encryption_key: String, "PERMCAST_KEY_ENCRYPTION_KEY", "KEY";
+    /// Token refreshes a second that the whole deployment takes [default: 2000]
+    refresh_budget: u32, "PERMCAST_REFRESH_BUDGET", "NUMBER";
+    /// Connections of this process at the most [default: 100000]
+    connections_max: usize, "PERMCAST_CONNECTIONS_MAX", "NUMBER";
+    /// Connections of one user at the most [default: 50]
+    connections_per_user: usize, "PERMCAST_CONNECTIONS_PER_USER", "NUMBER";
+    /// Threads that serve HTTP [default: the number of cores]
+    workers: usize, "PERMCAST_WORKERS", "NUMBER";
+    /// What is logged, as tracing's filter [default: info]
+    log: String, "PERMCAST_LOG", "FILTER";
+    /// text or json [default: text]
+    log_format: String, "PERMCAST_LOG_FORMAT", "WORD";
+}
+
+impl Settings {
+    /// Reads the text of a `permcast.toml`.
+    pub fn from_toml(text: &str) -> Result<Self, Faults> {
+        toml::from_str(text).map_err(|error| Faults(vec![format!("permcast.toml: {error}")]))
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Some of them are secrets.
+        f.debug_struct("Settings").finish_non_exhaustive()
+    }
+}
