@@ -289,14 +289,19 @@ impl Bench {
 
     /// Everything that can be read, as text.
     pub(crate) async fn dump(&self) -> String {
-        self.try_dump().await.unwrap()
+        format!("head {}\n{}", self.head().await, self.records().await)
     }
 
-    async fn try_dump(&self) -> Result<String, StoreError> {
+    /// Everything that can be read but the log, as text.
+    pub(crate) async fn records(&self) -> String {
+        self.try_records().await.unwrap()
+    }
+
+    async fn try_records(&self) -> Result<String, StoreError> {
         use std::fmt::Write as _;
         let store = &self.store;
         let mut text = String::new();
-        writeln!(text, "head {}", self.head().await).unwrap();
+        writeln!(text, "has operator {:?}", store.has_operator().await?).unwrap();
         writeln!(text, "lockdown {:?}", store.lockdown().await?).unwrap();
         writeln!(text, "next expiry {:?}", store.next_expiry().await?).unwrap();
         writeln!(text, "keys {:?}", store.keys().await?.value).unwrap();
@@ -307,6 +312,7 @@ impl Bench {
             }
             for user in store.users(&home.name, None, 1000).await?.items {
                 writeln!(text, "  {user:?}").unwrap();
+                writeln!(text, "    {:?}", self.holds_in(home.name.as_str(), user.id.as_str()).await).unwrap();
                 for grant in store.grants(&home.name, &user.id).await?.into_iter().flatten() {
                     writeln!(text, "    {grant:?}").unwrap();
                 }

@@ -267,7 +267,6 @@ impl Store for MemoryStore {
             return Ok(None);
         }
         let session = Session {
-            no: user.no,
             tenant: new.tenant,
             user: new.user,
             begun: head,
@@ -500,4 +499,5 @@ mod tests {
     }
 
     contract_suite!(super::make);
+    crate::store::contract::agreement::agreement_test!(make, 64);
 }

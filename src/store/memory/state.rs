@@ -70,8 +70,6 @@ pub(super) struct Role {
 pub(super) struct Session {
     pub(super) tenant: TenantName,
     pub(super) user: UserId,
-    /// Whose it is, should his id be another's one day.
-    pub(super) no: UserNo,
     /// Head of the log when it was opened.
     pub(super) begun: Seq,
     pub(super) ended: Option<Effect>,
@@ -124,9 +122,7 @@ impl State {
     /// Whether the session can never be used again, its time aside.
     pub(super) fn is_over(&self, session: &Session) -> bool {
         let Some((tenant, user)) = self.user(&session.tenant, &session.user) else { return true };
-        session.ended.is_some()
-            || user.no != session.no
-            || session.begun < self.ended_before.max(tenant.ended_before).max(user.ended_before)
+        session.ended.is_some() || session.begun < self.ended_before.max(tenant.ended_before).max(user.ended_before)
     }
 
     /// The session, if it can be used now.
