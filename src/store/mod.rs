@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod memory;
+pub mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;

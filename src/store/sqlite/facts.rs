@@ -1,0 +1,453 @@
+//! What a decision is made from: one statement an operation, read under the writer's lock.
+
+use sqlx::sqlite::SqliteRow;
+
+use crate::domain::operation::PasswordHash;
+use crate::domain::records::{Identity, LockdownRecord, RoleRecord, Status, TenantRecord, UserKind, UserRecord};
+use crate::domain::rules::{Refusal, Rights};
+use crate::domain::{Actor, Grant, PermissionSet, RoleName, Seq, TenantName, Timestamp, UserId};
+
+use super::log;
+use super::sql::{Arg, args, get, grants, json, malformed, maybe_parsed, maybe_time, parsed, time};
+
+/// Who acts and what he holds of what is reserved. Arguments: 1 his tenant, 2 his id, 3 his session, 4 the time, 5 the
+/// tenant that the operation is about.
+macro_rules! with_actor {
+    () => {
+        "WITH RECURSIVE \
+         me(no) AS (SELECT user FROM standing_sessions \
+             WHERE id = $3 AND tenant_name = $1 AND user_id = $2 AND expires_at > $4), \
+         mine(role) AS ( \
+             SELECT r.no FROM me JOIN user_roles g ON g.user = me.no JOIN roles r ON r.no = g.role \
+                 WHERE g.expires_at IS NULL OR g.expires_at > $4 \
+             UNION \
+             SELECT r.no FROM mine JOIN role_includes i ON i.role = mine.role JOIN roles r ON r.no = i.other), \
+         place(no) AS (SELECT no FROM tenants WHERE name = $5)"
+    };
+}
+
+macro_rules! actor_columns {
+    () => {
+        " (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, \
+         (SELECT no FROM me) AS me, \
+         (SELECT json_group_array(permission) FROM ( \
+             SELECT p.permission FROM me JOIN user_permissions p ON p.user = me.no \
+                 AND p.permission >= 'permcast:' AND p.permission < 'permcast;' \
+                 AND (p.expires_at IS NULL OR p.expires_at > $4) \
+             UNION ALL \
+             SELECT p.permission FROM mine JOIN role_permissions p ON p.role = mine.role \
+                 AND p.permission >= 'permcast:' AND p.permission < 'permcast;')) AS rights, \
+         (SELECT no FROM place) AS place "
+    };
+}
+
+/// The columns of a user's record.
+macro_rules! user_columns {
+    () => {
+        " u.id, u.name, u.email, u.kind, u.status, u.password, u.created_at, \
+         (SELECT json_group_array(json_object('issuer', i.issuer, 'subject', i.subject)) \
+             FROM (SELECT issuer, subject FROM identities WHERE user = u.no ORDER BY issuer, subject) i) AS identities "
+    };
+}
+pub(super) use user_columns;
+
+/// The columns of a role's record.
+macro_rules! role_columns {
+    () => {
+        " r.name, r.description, r.created_at, \
+         (SELECT json_group_array(permission) FROM (SELECT permission FROM role_permissions WHERE role = r.no \
+             ORDER BY permission)) AS permissions, \
+         (SELECT json_group_array(name) FROM (SELECT o.name FROM role_includes i JOIN roles o ON o.no = i.other \
+             WHERE i.role = r.no ORDER BY o.name)) AS includes "
+    };
+}
+pub(super) use role_columns;
+
+/// What is true of every operation.
+#[derive(Debug)]
+pub(super) struct Common {
+    /// The log's head.
+    pub(super) head: Seq,
+    /// What the actor may do; `None`: his session is over.
+    pub(super) rights: Option<Rights>,
+    /// The number of the tenant that the operation is about.
+    pub(super) place: Option<i64>,
+}
+
+/// The arguments that say who acts, and where.
+fn common_args(actor: &Actor, now: Timestamp, place: Option<&TenantName>) -> Vec<Arg> {
+    let place = place.map(TenantName::as_str);
+    match actor {
+        Actor::User { tenant, user, session } => {
+            args![tenant.as_str(), user.as_str(), session.as_str(), now, place]
+        }
+        Actor::System(_) => vec![Arg::Null, Arg::Null, Arg::Null, now.into(), place.into()],
+    }
+}
+
+fn common(actor: &Actor, row: &SqliteRow) -> Result<Common, sqlx::Error> {
+    let rights = match actor {
+        Actor::System(_) => Some(Rights::System),
+        Actor::User { tenant, .. } => match get::<Option<i64>>(row, "me")? {
+            None => None,
+            Some(_) => {
+                let permissions: PermissionSet = grants(row, "rights")?.into_iter().collect();
+                Some(Rights::User { tenant: tenant.clone(), permissions })
+            }
+        },
+    };
+    Ok(Common { head: log::seq(row, "head")?, rights, place: get(row, "place")? })
+}
+
+/// A statement and its arguments.
+pub(super) type Question = (&'static str, Vec<Arg>);
+
+/// Facts for operations on tenants, the lockdown and the keys.
+#[derive(Debug)]
+pub(super) struct TenantFacts {
+    pub(super) tenant: Option<TenantRecord>,
+    pub(super) lockdown: Option<LockdownRecord>,
+}
+
+impl TenantFacts {
+    pub(super) fn question(actor: &Actor, now: Timestamp, place: Option<&TenantName>) -> Question {
+        const SQL: &str = concat!(
+            with_actor!(),
+            " SELECT ",
+            actor_columns!(),
+            ", t.name, t.description, t.status, t.created_at, \
+             l.one AS locked, l.tenant AS lock_tenant, l.retry_after_s, l.since, l.until \
+             FROM (SELECT 1) LEFT JOIN tenants t ON t.name = $5 LEFT JOIN lockdown l"
+        );
+        (SQL, common_args(actor, now, place))
+    }
+
+    pub(super) fn read(actor: &Actor, row: &SqliteRow) -> Result<(Common, Self), sqlx::Error> {
+        let common = common(actor, row)?;
+        let tenant = common.place.map(|_| tenant_record(row)).transpose()?;
+        let lockdown = get::<Option<i64>>(row, "locked")?.map(|_| lockdown_record(row, "lock_tenant")).transpose()?;
+        Ok((common, Self { tenant, lockdown }))
+    }
+}
+
+/// A user as it stands before an operation on it.
+#[derive(Debug)]
+pub(super) struct UserRow {
+    pub(super) no: i64,
+    pub(super) record: UserRecord,
+    pub(super) password: Option<PasswordHash>,
+    /// The reserved permissions that he holds, directly or through roles.
+    pub(super) bears: Vec<Grant>,
+}
+
+/// How a session named by an operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SessionState {
+    /// There is none of this user.
+    Unknown,
+    Over,
+    Live,
+}
+
+/// Facts for operations on users and their sessions.
+#[derive(Debug)]
+pub(super) struct UserFacts {
+    pub(super) user: Option<UserRow>,
+    /// The email that is asked for is another's.
+    pub(super) email_taken: bool,
+    /// The subject of an identity that is asked for and is another's.
+    pub(super) identity_taken: Option<String>,
+    /// When the last user of this id left.
+    pub(super) left_at: Option<Timestamp>,
+    pub(super) session: SessionState,
+}
+
+/// What a question about a user is about, beside him.
+#[derive(Default)]
+pub(super) struct Wanted<'a> {
+    pub(super) email: Option<&'a str>,
+    pub(super) identities: &'a [Identity],
+    pub(super) session: Option<&'a str>,
+}
+
+impl UserFacts {
+    pub(super) fn question(
+        actor: &Actor,
+        now: Timestamp,
+        place: &TenantName,
+        user: &UserId,
+        wanted: &Wanted<'_>,
+    ) -> Question {
+        const SQL: &str = concat!(
+            with_actor!(),
+            ", them AS (SELECT u.no FROM place JOIN users u ON u.tenant = place.no AND u.id = $6), \
+             theirs(role) AS ( \
+                 SELECT r.no FROM them JOIN user_roles g ON g.user = them.no JOIN roles r ON r.no = g.role \
+                     WHERE g.expires_at IS NULL OR g.expires_at > $4 \
+                 UNION \
+                 SELECT r.no FROM theirs JOIN role_includes i ON i.role = theirs.role JOIN roles r ON r.no = i.other) \
+             SELECT ",
+            actor_columns!(),
+            ", u.no, ",
+            user_columns!(),
+            ", (SELECT json_group_array(permission) FROM ( \
+                 SELECT p.permission FROM them JOIN user_permissions p ON p.user = them.no \
+                     AND p.permission >= 'permcast:' AND p.permission < 'permcast;' \
+                     AND (p.expires_at IS NULL OR p.expires_at > $4) \
+                 UNION ALL \
+                 SELECT p.permission FROM theirs JOIN role_permissions p ON p.role = theirs.role \
+                     AND p.permission >= 'permcast:' AND p.permission < 'permcast;')) AS bears, \
+             EXISTS (SELECT 1 FROM place JOIN users o ON o.tenant = place.no AND o.email = $7 AND o.id <> $6) AS email_taken, \
+             (SELECT i.subject FROM place JOIN json_each($8) j JOIN identities i ON i.tenant = place.no \
+                 AND i.issuer = json_extract(j.value, '$.issuer') AND i.subject = json_extract(j.value, '$.subject') \
+                 WHERE i.user IS NOT (SELECT no FROM them) LIMIT 1) AS identity_taken, \
+             (SELECT left_at FROM departed WHERE tenant = $5 AND id = $6) AS left_at, \
+             (SELECT EXISTS (SELECT 1 FROM standing_sessions l WHERE l.id = s.id) \
+                 FROM sessions s WHERE s.id = $9 AND s.user = (SELECT no FROM them)) AS session_lives \
+             FROM (SELECT 1) LEFT JOIN users u ON u.tenant = (SELECT no FROM place) AND u.id = $6"
+        );
+        let mut all = common_args(actor, now, Some(place));
+        let identities = (!wanted.identities.is_empty()).then(|| identities_json(wanted.identities));
+        all.extend(args![user.as_str(), wanted.email, identities, wanted.session]);
+        (SQL, all)
+    }
+
+    pub(super) fn read(actor: &Actor, row: &SqliteRow) -> Result<(Common, Self), sqlx::Error> {
+        let user = match get::<Option<i64>>(row, "no")? {
+            None => None,
+            Some(no) => Some(UserRow {
+                no,
+                record: user_record(row)?,
+                password: get::<Option<String>>(row, "password")?.map(PasswordHash),
+                bears: grants(row, "bears")?,
+            }),
+        };
+        let facts = Self {
+            user,
+            email_taken: get(row, "email_taken")?,
+            identity_taken: get(row, "identity_taken")?,
+            left_at: maybe_time(row, "left_at")?,
+            session: match get::<Option<bool>>(row, "session_lives")? {
+                None => SessionState::Unknown,
+                Some(false) => SessionState::Over,
+                Some(true) => SessionState::Live,
+            },
+        };
+        Ok((common(actor, row)?, facts))
+    }
+}
+
+/// Facts for giving and taking.
+#[derive(Debug)]
+pub(super) struct GrantFacts {
+    pub(super) user: Option<i64>,
+    pub(super) role: Option<i64>,
+    /// The reserved permissions that the role gives.
+    pub(super) bears: Vec<Grant>,
+    /// The grant as it stands: not there, or there with this expiry.
+    pub(super) stands: Option<Option<Timestamp>>,
+    /// How many grants the user has.
+    pub(super) count: i64,
+}
+
+impl GrantFacts {
+    pub(super) fn question(
+        actor: &Actor,
+        now: Timestamp,
+        place: &TenantName,
+        user: &UserId,
+        role: Option<&RoleName>,
+        permission: Option<&Grant>,
+    ) -> Question {
+        const SQL: &str = concat!(
+            with_actor!(),
+            ", them(no) AS (SELECT u.no FROM place JOIN users u ON u.tenant = place.no AND u.id = $6), \
+             it(no) AS (SELECT r.no FROM place JOIN roles r ON r.tenant = place.no AND r.name = $7), \
+             below(role) AS ( \
+                 SELECT no FROM it \
+                 UNION \
+                 SELECT r.no FROM below JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other) \
+             SELECT ",
+            actor_columns!(),
+            ", (SELECT no FROM them) AS user, (SELECT no FROM it) AS role, \
+             (SELECT json_group_array(p.permission) FROM below JOIN role_permissions p ON p.role = below.role \
+                 AND p.permission >= 'permcast:' AND p.permission < 'permcast;') AS bears, \
+             (SELECT count(*) FROM user_roles g WHERE g.user = (SELECT no FROM them)) \
+                 + (SELECT count(*) FROM user_permissions g WHERE g.user = (SELECT no FROM them)) AS count, \
+             s.user AS stands, s.expires_at \
+             FROM (SELECT 1) LEFT JOIN ( \
+                 SELECT g.user, g.expires_at FROM user_roles g \
+                     WHERE g.user = (SELECT no FROM them) AND g.role = (SELECT no FROM it) \
+                 UNION ALL \
+                 SELECT g.user, g.expires_at FROM user_permissions g \
+                     WHERE g.user = (SELECT no FROM them) AND g.permission = $8) s"
+        );
+        let mut all = common_args(actor, now, Some(place));
+        all.extend(args![user.as_str(), role.map(RoleName::as_str), permission.map(Grant::as_str)]);
+        (SQL, all)
+    }
+
+    pub(super) fn read(actor: &Actor, row: &SqliteRow) -> Result<(Common, Self), sqlx::Error> {
+        let stands = match get::<Option<i64>>(row, "stands")? {
+            None => None,
+            Some(_) => Some(maybe_time(row, "expires_at")?),
+        };
+        let facts = Self {
+            user: get(row, "user")?,
+            role: get(row, "role")?,
+            bears: grants(row, "bears")?,
+            stands,
+            count: get(row, "count")?,
+        };
+        Ok((common(actor, row)?, facts))
+    }
+}
+
+/// Facts for operations on roles.
+#[derive(Debug)]
+pub(super) struct RoleFacts {
+    pub(super) role: Option<(i64, RoleRecord)>,
+    /// Those of the roles that the operation names which exist.
+    pub(super) known: Vec<RoleName>,
+    /// Whether the role is reached from one of them.
+    pub(super) loops: bool,
+    /// The reserved permissions that the role gives, and those that the named roles give.
+    pub(super) bears: Vec<Grant>,
+}
+
+impl RoleFacts {
+    pub(super) fn question(
+        actor: &Actor,
+        now: Timestamp,
+        place: &TenantName,
+        role: &RoleName,
+        named: &[RoleName],
+    ) -> Question {
+        const SQL: &str = concat!(
+            with_actor!(),
+            ", it(no) AS (SELECT r.no FROM place JOIN roles r ON r.tenant = place.no AND r.name = $6), \
+             named(no, name) AS (SELECT r.no, r.name FROM place JOIN json_each($7) j \
+                 JOIN roles r ON r.tenant = place.no AND r.name = j.value), \
+             below(role) AS ( \
+                 SELECT no FROM it \
+                 UNION \
+                 SELECT r.no FROM below JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other), \
+             beneath(role) AS ( \
+                 SELECT no FROM named \
+                 UNION \
+                 SELECT r.no FROM beneath JOIN role_includes i ON i.role = beneath.role JOIN roles r ON r.no = i.other) \
+             SELECT ",
+            actor_columns!(),
+            ", r.no, ",
+            role_columns!(),
+            ", (SELECT json_group_array(name) FROM named) AS known, \
+             EXISTS (SELECT 1 FROM beneath WHERE role = r.no) AS loops, \
+             (SELECT json_group_array(p.permission) FROM ( \
+                 SELECT role FROM below UNION SELECT role FROM beneath) b JOIN role_permissions p ON p.role = b.role \
+                 AND p.permission >= 'permcast:' AND p.permission < 'permcast;') AS bears \
+             FROM (SELECT 1) LEFT JOIN roles r ON r.no = (SELECT no FROM it)"
+        );
+        let mut all = common_args(actor, now, Some(place));
+        all.extend(args![role.as_str(), names_json(named.iter().map(RoleName::as_str))]);
+        (SQL, all)
+    }
+
+    pub(super) fn read(actor: &Actor, row: &SqliteRow) -> Result<(Common, Self), sqlx::Error> {
+        let role = match get::<Option<i64>>(row, "no")? {
+            None => None,
+            Some(no) => Some((no, role_record(row)?)),
+        };
+        let known: Vec<String> = json(row, "known")?;
+        let facts = Self {
+            role,
+            known: known.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(|_| malformed("known"))?,
+            loops: get(row, "loops")?,
+            bears: grants(row, "bears")?,
+        };
+        Ok((common(actor, row)?, facts))
+    }
+}
+
+impl Common {
+    /// The tenant's number, for an actor who may act there.
+    pub(super) fn entered(&self, tenant: Option<&TenantName>) -> Result<(&Rights, Option<i64>), Refusal> {
+        let rights = self.rights.as_ref().ok_or(Refusal::SessionOver)?;
+        rights.may_act(tenant)?;
+        if tenant.is_some() && self.place.is_none() {
+            return Err(Refusal::UnknownTenant);
+        }
+        Ok((rights, self.place))
+    }
+}
+
+/// A list of names as a statement's argument.
+pub(super) fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    serde_json::Value::from_iter(names).to_string()
+}
+
+/// Identities as a statement's argument.
+pub(super) fn identities_json(identities: &[Identity]) -> String {
+    serde_json::to_string(identities).expect("identities are plain text")
+}
+
+/// The row as a tenant.
+pub(super) fn tenant_record(row: &SqliteRow) -> Result<TenantRecord, sqlx::Error> {
+    Ok(TenantRecord {
+        name: parsed(row, "name")?,
+        description: get(row, "description")?,
+        status: status(row)?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+/// The row as a user.
+pub(super) fn user_record(row: &SqliteRow) -> Result<UserRecord, sqlx::Error> {
+    Ok(UserRecord {
+        id: parsed(row, "id")?,
+        name: get(row, "name")?,
+        email: get(row, "email")?,
+        kind: kind(row)?,
+        status: status(row)?,
+        identities: json(row, "identities")?,
+        has_password: get::<Option<&str>>(row, "password")?.is_some(),
+        created_at: time(row, "created_at")?,
+    })
+}
+
+/// The row as a role.
+pub(super) fn role_record(row: &SqliteRow) -> Result<RoleRecord, sqlx::Error> {
+    Ok(RoleRecord {
+        name: parsed(row, "name")?,
+        description: get(row, "description")?,
+        permissions: grants(row, "permissions")?,
+        includes: json(row, "includes")?,
+        created_at: time(row, "created_at")?,
+    })
+}
+
+/// The row as a lockdown.
+pub(super) fn lockdown_record(row: &SqliteRow, tenant: &'static str) -> Result<LockdownRecord, sqlx::Error> {
+    Ok(LockdownRecord {
+        tenant: maybe_parsed(row, tenant)?,
+        retry_after_s: get(row, "retry_after_s")?,
+        since: time(row, "since")?,
+        until: maybe_time(row, "until")?,
+    })
+}
+
+fn status(row: &SqliteRow) -> Result<Status, sqlx::Error> {
+    match get::<&str>(row, "status")? {
+        "active" => Ok(Status::Active),
+        "suspended" => Ok(Status::Suspended),
+        _ => Err(malformed("status")),
+    }
+}
+
+/// The column `kind` of a user.
+pub(super) fn kind(row: &SqliteRow) -> Result<UserKind, sqlx::Error> {
+    match get::<&str>(row, "kind")? {
+        "person" => Ok(UserKind::Person),
+        "service" => Ok(UserKind::Service),
+        _ => Err(malformed("kind")),
+    }
+}

@@ -1,0 +1,289 @@
+//! The store on SQLite: one file, one writer at a time, any number of processes on one host.
+//!
+//! - [`place`]: the file, its connections, migrations
+//! - [`writer`]: the queue of writes and the group commit
+//! - [`facts`], [`decide`], [`unit`]: an operation is two statements: what it is decided from, and what it comes to
+//! - [`log`], [`read`], [`sessions`], [`keys`]: what is read and written beside
+
+mod decide;
+mod facts;
+mod keys;
+mod log;
+mod place;
+mod read;
+mod sessions;
+mod sql;
+mod unit;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use sqlx::sqlite::SqlitePool;
+use tokio::sync::{Mutex, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::domain::records::{
+    GrantRecord, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, TenantRecord, UserRecord,
+};
+use crate::domain::{
+    Clock, Effect, LogRow, Random, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
+};
+
+use super::{
+    Credentials, KeyRotation, LiveSession, Loaded, NewSession, RoleFacts, Rotation, Store, StoreError, StoreOptions,
+    StoredKey, TailPage, TokenDigest, UserFacts, WriteError, Written,
+};
+use place::{Open, Place};
+use sql::failed;
+use writer::{Queue, Writer};
+
+/// A database in one file.
+pub struct SqliteStore {
+    place: Place,
+    open: Arc<ArcSwap<Open>>,
+    clock: Arc<dyn Clock>,
+    queue: Queue,
+    /// Stops the writer, and waits for it.
+    writer: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+}
+
+impl SqliteStore {
+    /// Opens the database at `sqlite://<path>` or a path; creates and migrates it where that is to be done, and draws the
+    /// epoch of a new one.
+    pub async fn open(
+        address: &str,
+        options: StoreOptions,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<Self, StoreError> {
+        Self::at(Place::new(address, options.deadline)?, options, clock, random).await
+    }
+
+    async fn at(
+        place: Place,
+        options: StoreOptions,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<Self, StoreError> {
+        place.prepare(random).await?;
+        let open = Arc::new(ArcSwap::from_pointee(place.open().await?));
+        let (queue, writer) = Writer::new(place.clone(), Arc::clone(&open), options, Arc::clone(&clock));
+        let (stop, stopped) = oneshot::channel();
+        // Owned by this store: `close` stops it and waits.
+        let task = tokio::spawn(writer.run(stopped));
+        Ok(Self { place, open, clock, queue, writer: Mutex::new(Some((stop, task))) })
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Asks the readers, within the deadline.
+    async fn read<T, F>(&self, doing: &'static str, ask: impl FnOnce(SqlitePool) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let readers = self.open.load().readers.clone();
+        self.in_time(doing, ask(readers)).await?.map_err(failed(doing))
+    }
+
+    async fn in_time<T>(&self, doing: &'static str, work: impl Future<Output = T>) -> Result<T, StoreError> {
+        timeout(self.place.deadline, work).await.map_err(|_| StoreError::Unavailable { doing, source: None })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn tail(&self, after: Seq) -> Result<TailPage, StoreError> {
+        const DOING: &str = "reading the log's tail";
+        let open = self.open.load_full();
+        let page = self
+            .in_time(DOING, async {
+                let mut connection = open.tail.lock().await;
+                self.place.check(open.file)?;
+                let page = log::tail(&mut connection, after).await.map_err(failed(DOING))?;
+                // Once more: it may have been replaced meanwhile.
+                self.place.check(open.file)?;
+                Ok(page)
+            })
+            .await?;
+        page
+    }
+
+    async fn position_at(&self, time: Timestamp) -> Result<Seq, StoreError> {
+        self.read("reading the log", async move |readers| log::position_at(&readers, time).await).await
+    }
+
+    async fn changes(&self, tenant: Option<&TenantName>, after: Seq, limit: u32) -> Result<Vec<LogRow>, StoreError> {
+        self.read("reading the log", async move |readers| log::changes(&readers, tenant, after, limit).await).await
+    }
+
+    async fn reopen(&self) -> Result<(), StoreError> {
+        let old = self.open.swap(Arc::new(self.place.open().await?));
+        // The writer follows by itself: it compares files before each batch.
+        self.in_time("closing the old database", old.readers.close()).await
+    }
+
+    async fn load_user(&self, tenant: &TenantName, user: &UserId) -> Result<Loaded<Option<UserFacts>>, StoreError> {
+        let now = self.now();
+        self.read("loading a user", async move |readers| read::user_facts(&readers, tenant, user, now).await).await
+    }
+
+    async fn load_role(&self, role: RoleNo) -> Result<Loaded<Option<RoleFacts>>, StoreError> {
+        self.read("loading a role", async move |readers| read::role_facts(&readers, role).await).await
+    }
+
+    async fn load_session(&self, session: &SessionId) -> Result<Loaded<Option<LiveSession>>, StoreError> {
+        let now = self.now();
+        self.read("loading a session", async move |readers| sessions::load(&readers, session, now).await).await
+    }
+
+    async fn write(&self, unit: Unit) -> Result<Written, WriteError> {
+        Ok(self.queue.write(unit).await?)
+    }
+
+    async fn delete_expired(&self) -> Result<Written, StoreError> {
+        Ok(self.queue.write(unit::DeleteExpired).await?)
+    }
+
+    async fn next_expiry(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read("reading the next expiry", async move |readers| read::next_expiry(&readers).await).await
+    }
+
+    async fn credentials(&self, tenant: &TenantName, login: &str) -> Result<Option<Credentials>, StoreError> {
+        self.read("reading credentials", async move |readers| sessions::credentials(&readers, tenant, login).await)
+            .await
+    }
+
+    async fn open_session(&self, session: NewSession) -> Result<Option<LiveSession>, StoreError> {
+        Ok(self.queue.write(sessions::Opening(session)).await?)
+    }
+
+    async fn rotate(
+        &self,
+        session: &SessionId,
+        presented: &TokenDigest,
+        successor: &TokenDigest,
+    ) -> Result<Rotation, StoreError> {
+        let work = sessions::Rotating { session: session.clone(), presented: *presented, successor: *successor };
+        Ok(self.queue.write(work).await?)
+    }
+
+    async fn end_session(&self, session: &SessionId, effect: Effect) -> Result<Written, StoreError> {
+        Ok(self.queue.write(sessions::Ending { session: session.clone(), effect }).await?)
+    }
+
+    async fn sessions(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<SessionRecord>, StoreError> {
+        let now = self.now();
+        self.read("listing sessions", async move |readers| {
+            sessions::list(&readers, tenant, user, after, limit, now).await
+        })
+        .await
+    }
+
+    async fn tenant(&self, tenant: &TenantName) -> Result<Option<TenantRecord>, StoreError> {
+        self.read("reading a tenant", async move |readers| read::tenant(&readers, tenant).await).await
+    }
+
+    async fn tenants(&self, after: Option<&str>, limit: u32) -> Result<Page<TenantRecord>, StoreError> {
+        self.read("listing tenants", async move |readers| read::tenants(&readers, after, limit).await).await
+    }
+
+    async fn user(&self, tenant: &TenantName, user: &UserId) -> Result<Option<UserRecord>, StoreError> {
+        self.read("reading a user", async move |readers| read::user(&readers, tenant, user).await).await
+    }
+
+    async fn users(
+        &self,
+        tenant: &TenantName,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<UserRecord>, StoreError> {
+        self.read("listing users", async move |readers| read::users(&readers, tenant, after, limit).await).await
+    }
+
+    async fn role(&self, tenant: &TenantName, role: &RoleName) -> Result<Option<RoleRecord>, StoreError> {
+        self.read("reading a role", async move |readers| read::role(&readers, tenant, role).await).await
+    }
+
+    async fn roles(
+        &self,
+        tenant: &TenantName,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<RoleRecord>, StoreError> {
+        self.read("listing roles", async move |readers| read::roles(&readers, tenant, after, limit).await).await
+    }
+
+    async fn grants(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Vec<GrantRecord>>, StoreError> {
+        let now = self.now();
+        self.read("listing grants", async move |readers| read::grants_of(&readers, tenant, user, now).await).await
+    }
+
+    async fn keys(&self) -> Result<Loaded<Vec<StoredKey>>, StoreError> {
+        self.read("reading the keys", async move |readers| keys::all(&readers).await).await
+    }
+
+    async fn ensure_keys(&self, proposed: Vec<StoredKey>) -> Result<Vec<StoredKey>, StoreError> {
+        Ok(self.queue.write(keys::EnsureKeys(proposed)).await?)
+    }
+
+    async fn rotate_keys(&self, rotation: KeyRotation) -> Result<Written, WriteError> {
+        Ok(self.queue.write(rotation).await?)
+    }
+
+    async fn ensure_secret(&self, name: &str, proposed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        Ok(self.queue.write(keys::EnsureSecret { name: name.to_owned(), proposed }).await?)
+    }
+
+    async fn ensure_setting(&self, name: &str, proposed: &str) -> Result<String, StoreError> {
+        Ok(self.queue.write(keys::EnsureSetting { name: name.to_owned(), proposed: proposed.to_owned() }).await?)
+    }
+
+    async fn has_operator(&self) -> Result<bool, StoreError> {
+        self.read("looking for an operator", async move |readers| {
+            sql::get(&sql::query(unit::HAS_OPERATOR, vec![]).fetch_one(&readers).await?, "found")
+        })
+        .await
+    }
+
+    async fn lockdown(&self) -> Result<Option<LockdownRecord>, StoreError> {
+        let now = self.now();
+        self.read("reading the lockdown", async move |readers| read::lockdown(&readers, now).await).await
+    }
+
+    async fn renew_replica(&self, replica: &ReplicaRecord) -> Result<(), StoreError> {
+        Ok(self.queue.write(keys::RenewReplica(replica.clone())).await?)
+    }
+
+    async fn remove_replica(&self, id: &str) -> Result<(), StoreError> {
+        Ok(self.queue.write(keys::RemoveReplica(id.to_owned())).await?)
+    }
+
+    async fn replicas(&self, within: Duration) -> Result<Vec<ReplicaRecord>, StoreError> {
+        let now = self.now();
+        self.read("listing replicas", async move |readers| keys::replicas(&readers, within, now).await).await
+    }
+
+    async fn close(&self) {
+        if let Some((stop, task)) = self.writer.lock().await.take() {
+            // Both fail only where it has ended already.
+            let _ = stop.send(());
+            let _ = task.await;
+        }
+        self.open.load().readers.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,255 @@
+//! Where the database is: the file, its connections, and the one time that it is created or migrated.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{stat, statfs};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+use tracing::log::LevelFilter;
+
+use crate::domain::{Epoch, Random};
+use crate::store::StoreError;
+
+use super::sql::{self, args, failed, get, query};
+
+/// The schema, step by step. The database's `user_version` counts the steps that it has taken.
+const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_schema.sql")];
+/// Marks a file as permcast's ("prmc"), so that no other program's database is taken for one.
+const APPLICATION_ID: i64 = 0x7072_6d63;
+/// Connections for reading. SQLite reads in parallel; more than there are cores gains nothing.
+const READERS: u32 = 4;
+/// How long to wait before asking again for a lock that SQLite does not wait for itself.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
+
+/// Which file, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// The address of a database.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    path: PathBuf,
+    /// Longest wait for anything.
+    pub(super) deadline: Duration,
+    /// The file may not grow above this many pages. Only tests limit it.
+    pub(super) pages_max: Option<u32>,
+}
+
+/// The connections to one file. Writing has its own.
+pub(super) struct Open {
+    pub(super) file: FileId,
+    pub(super) readers: SqlitePool,
+    pub(super) tail: Mutex<SqliteConnection>,
+}
+
+impl Place {
+    /// From `sqlite://path`, `sqlite:path` or a path.
+    pub(super) fn new(address: &str, deadline: Duration) -> Result<Self, StoreError> {
+        let path = address.strip_prefix("sqlite://").or_else(|| address.strip_prefix("sqlite:")).unwrap_or(address);
+        if path.is_empty() || path == ":memory:" || path.contains('?') {
+            return Err(StoreError::Unusable(format!(
+                "{address:?} is no database address: write sqlite:// and the path of a file"
+            )));
+        }
+        let path = Path::new(path);
+        // Absolute, so that a later change of directory does not lead to another file.
+        let path = std::path::absolute(path)
+            .map_err(|error| StoreError::Unusable(format!("the path {} cannot be used: {error}", path.display())))?;
+        Ok(Self { path, deadline, pages_max: None })
+    }
+
+    /// The file that is at the path now.
+    pub(super) fn file(&self) -> Option<FileId> {
+        let found = stat(&self.path).ok()?;
+        #[allow(clippy::useless_conversion, reason = "the widths differ by platform")]
+        Some(FileId { device: found.st_dev.into(), inode: found.st_ino.into() })
+    }
+
+    /// Fails where the file at the path is not the one that was opened.
+    pub(super) fn check(&self, opened: FileId) -> Result<(), StoreError> {
+        match self.file() {
+            Some(found) if found == opened => Ok(()),
+            Some(_) => Err(StoreError::Replaced("another file is at its path now")),
+            None => Err(StoreError::Replaced("its file is gone")),
+        }
+    }
+
+    fn options(&self) -> SqliteConnectOptions {
+        let options = SqliteConnectOptions::new()
+            .filename(&self.path)
+            .foreign_keys(true)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(self.deadline)
+            .pragma("temp_store", "memory")
+            .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
+            .log_statements(LevelFilter::Trace);
+        match self.pages_max {
+            Some(pages) => options.pragma("max_page_count", pages.to_string()),
+            None => options,
+        }
+    }
+
+    /// A connection for writing. It does not wait for the writer's lock: who asks often gets his turn sooner.
+    pub(super) async fn writer(&self) -> Result<SqliteConnection, sqlx::Error> {
+        self.options().busy_timeout(Duration::ZERO).connect().await
+    }
+
+    /// Opens for reading what is there.
+    pub(super) async fn open(&self) -> Result<Open, StoreError> {
+        let file = self.file().ok_or(StoreError::Replaced("its file is gone"))?;
+        let reading = self.options().read_only(true);
+        let tail = reading.connect().await.map_err(failed("opening the database"))?;
+        let place = self.clone();
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(self.deadline)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .after_connect(move |_, _| {
+                let same = place.check(file).map_err(|error| sqlx::Error::Configuration(error.into()));
+                Box::pin(std::future::ready(same))
+            })
+            .connect_lazy_with(reading);
+        self.check(file)?;
+        Ok(Open { file, readers, tail: Mutex::new(tail) })
+    }
+
+    /// Creates or migrates the database. Several processes may do so at once.
+    pub(super) async fn prepare(&self, random: &dyn Random) -> Result<(), StoreError> {
+        self.refuse_network_file_systems()?;
+        let mut connection = self
+            .options()
+            .create_if_missing(true)
+            .connect()
+            .await
+            .map_err(|error| StoreError::Unusable(format!("{} cannot be opened: {error}", self.path.display())))?;
+        self.write_ahead(&mut connection).await?;
+        self.migrate(&mut connection, random).await?;
+        connection.close().await.map_err(failed("closing a connection"))
+    }
+
+    /// Turns on the write-ahead log. SQLite does not wait for the lock that this takes.
+    async fn write_ahead(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let give_up_at = Instant::now() + self.deadline;
+        loop {
+            let set = query("PRAGMA journal_mode = wal", vec![]).fetch_one(&mut *connection).await;
+            match set.and_then(|row| get::<String>(&row, "journal_mode")) {
+                Ok(mode) if mode == "wal" => return Ok(()),
+                Ok(_) => return Err(StoreError::Unusable("this file system cannot carry a write-ahead log".into())),
+                Err(error) if sql::code(&error) == Some(sql::BUSY) && Instant::now() < give_up_at => {
+                    sleep(RETRY_AFTER).await;
+                }
+                Err(error) if matches!(sql::code(&error), Some(26)) => {
+                    return Err(StoreError::Unusable(format!("{} is no SQLite database", self.path.display())));
+                }
+                Err(error) => return Err(failed("opening the database")(error)),
+            }
+        }
+    }
+
+    /// Takes the steps that are missing, all in one transaction under the writer's lock.
+    async fn migrate(&self, connection: &mut SqliteConnection, random: &dyn Random) -> Result<(), StoreError> {
+        let doing = || failed("migrating the database");
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(doing())?;
+        const STATE: &str = "SELECT (SELECT user_version FROM pragma_user_version) AS version, \
+             (SELECT application_id FROM pragma_application_id) AS application, \
+             (SELECT count(*) FROM sqlite_schema) AS things";
+        let row = query(STATE, vec![]).fetch_one(&mut *transaction).await.map_err(doing())?;
+        let taken: i64 = get(&row, "version").map_err(doing())?;
+        let application: i64 = get(&row, "application").map_err(doing())?;
+        let things: i64 = get(&row, "things").map_err(doing())?;
+        if things > 0 && application != APPLICATION_ID {
+            return Err(StoreError::Unusable(format!("{} is another program's database", self.path.display())));
+        }
+        let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+        if taken > known {
+            return Err(StoreError::Unusable(format!(
+                "the database {} was written by a newer permcast (schema {taken}, this one knows {known}): use that one, \
+                 or restore a backup",
+                self.path.display()
+            )));
+        }
+        for step in MIGRATIONS.iter().skip(usize::try_from(taken).unwrap_or(0)) {
+            sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(doing())?;
+        }
+        if taken < known {
+            let epoch = Epoch::from_random(random.bytes());
+            query("UPDATE meta SET epoch = $1 WHERE epoch = ''", args![epoch.as_str()])
+                .execute(&mut *transaction)
+                .await
+                .map_err(doing())?;
+            let marks = format!("PRAGMA user_version = {known}; PRAGMA application_id = {APPLICATION_ID};");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(marks)).execute(&mut *transaction).await.map_err(doing())?;
+        }
+        transaction.commit().await.map_err(doing())
+    }
+
+    /// The write-ahead log needs memory shared by all who have the file open, which no network gives.
+    fn refuse_network_file_systems(&self) -> Result<(), StoreError> {
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
+        let found = statfs(directory)
+            .map_err(|error| StoreError::Unusable(format!("{} cannot be used: {error}", directory.display())))?;
+        // Truncated to 32 bits: the magic numbers are, and some are negative where the field is signed.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the field's type differs by platform"
+        )]
+        match network_file_system(found.f_type as u32) {
+            None => Ok(()),
+            Some(name) => Err(StoreError::Unusable(format!(
+                "{} is on {name}: SQLite needs a local disk; for many hosts use PostgreSQL",
+                self.path.display()
+            ))),
+        }
+    }
+}
+
+/// The name of a file system that lies on another host, by its magic number (statfs(2)).
+fn network_file_system(magic: u32) -> Option<&'static str> {
+    Some(match magic {
+        0x6969 => "NFS",
+        0x517b | 0xff53_4d42 | 0xfe53_4d42 => "SMB",
+        0x0102_1997 => "9P",
+        0x5346_414f | 0x6b41_4653 => "AFS",
+        0x7375_7245 => "Coda",
+        0x564c => "NCP",
+        0x00c3_6400 => "Ceph",
+        0x0bd0_0bd0 => "Lustre",
+        0x4750_4653 => "GPFS",
+        0x1983_0326 => "FhGFS",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_file_systems_are_known() {
+        assert_eq!(network_file_system(0x6969), Some("NFS"));
+        assert_eq!(network_file_system(0xff53_4d42), Some("SMB"));
+        for local in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630] {
+            assert_eq!(network_file_system(local), None);
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_file() {
+        let path = |address| Place::new(address, Duration::ZERO).map(|place| place.path);
+        assert_eq!(path("sqlite:///a/b.db").unwrap(), Path::new("/a/b.db"));
+        assert_eq!(path("sqlite:/a/b.db").unwrap(), Path::new("/a/b.db"));
+        assert!(path("sqlite://b.db").unwrap().is_absolute());
+        for bad in ["", "sqlite://", "sqlite::memory:", "sqlite://a.db?mode=ro"] {
+            assert!(path(bad).is_err(), "{bad}");
+        }
+    }
+}

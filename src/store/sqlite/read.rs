@@ -1,0 +1,206 @@
+//! Snapshots and records, each read in one statement and so in one transaction.
+
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+
+use crate::domain::records::{GrantRecord, Granted, LockdownRecord, Page, RoleRecord, TenantRecord, UserRecord};
+use crate::domain::{RoleName, RoleNo, TenantName, Timestamp, UserId, UserNo, Version};
+use crate::store::{Loaded, RoleFacts, UserFacts};
+
+use super::facts::{kind, lockdown_record, role_columns, role_record, tenant_record, user_columns, user_record};
+use super::log;
+use super::sql::{args, get, grants, json, malformed, maybe_time, parsed, query};
+
+type Sql<T> = Result<T, sqlx::Error>;
+
+/// With the version that the same statement read.
+pub(super) fn loaded<T>(row: &SqliteRow, value: T) -> Sql<Loaded<T>> {
+    Ok(Loaded { version: Version { epoch: parsed(row, "epoch")?, seq: log::seq(row, "head")? }, value })
+}
+
+/// A page from one row more than its limit.
+pub(super) fn page<T>(rows: &[SqliteRow], limit: u32, record: impl Fn(&SqliteRow) -> Sql<(String, T)>) -> Sql<Page<T>> {
+    let limit = limit as usize;
+    let mut items = Vec::with_capacity(rows.len());
+    let mut last = None;
+    for row in rows.iter().take(limit) {
+        let (key, item) = record(row)?;
+        items.push(item);
+        last = Some(key);
+    }
+    Ok(Page { items, next: last.filter(|_| rows.len() > limit) })
+}
+
+/// A user's own part of his permissions.
+pub(super) async fn user_facts(
+    readers: &SqlitePool,
+    tenant: &TenantName,
+    user: &UserId,
+    now: Timestamp,
+) -> Sql<Loaded<Option<UserFacts>>> {
+    const LOAD: &str = "SELECT m.epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, u.no, u.kind, \
+             u.status = 'active' AND t.status = 'active' AS active, \
+             (SELECT json_group_array(role) FROM (SELECT g.role FROM user_roles g \
+                 JOIN roles r ON r.no = g.role AND r.tenant = u.tenant \
+                 WHERE g.user = u.no AND (g.expires_at IS NULL OR g.expires_at > $3) ORDER BY g.role)) AS roles, \
+             (SELECT json_group_array(permission) FROM (SELECT g.permission FROM user_permissions g \
+                 WHERE g.user = u.no AND (g.expires_at IS NULL OR g.expires_at > $3) ORDER BY g.permission)) AS grants, \
+             (SELECT MIN(expires_at) FROM ( \
+                 SELECT expires_at FROM user_roles WHERE user = u.no AND expires_at > $3 \
+                 UNION ALL \
+                 SELECT expires_at FROM user_permissions WHERE user = u.no AND expires_at > $3)) AS first_expiry \
+         FROM meta m LEFT JOIN tenants t ON t.name = $1 LEFT JOIN users u ON u.tenant = t.no AND u.id = $2";
+    let row = query(LOAD, args![tenant.as_str(), user.as_str(), now]).fetch_one(readers).await?;
+    let facts = match get::<Option<i64>>(&row, "no")? {
+        None => None,
+        Some(no) => Some(UserFacts {
+            no: UserNo(no),
+            kind: kind(&row)?,
+            active: get(&row, "active")?,
+            roles: json::<Vec<i64>>(&row, "roles")?.into_iter().map(RoleNo).collect(),
+            grants: grants(&row, "grants")?,
+            first_expiry: maybe_time(&row, "first_expiry")?,
+        }),
+    };
+    loaded(&row, facts)
+}
+
+/// A role with all that it includes.
+pub(super) async fn role_facts(readers: &SqlitePool, role: RoleNo) -> Sql<Loaded<Option<RoleFacts>>> {
+    const LOAD: &str = "WITH RECURSIVE below(role) AS ( \
+             SELECT no FROM roles WHERE no = $1 \
+             UNION \
+             SELECT r.no FROM below JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other) \
+         SELECT m.epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, t.name AS tenant, \
+             (SELECT json_group_array(name) FROM (SELECT r.name FROM below JOIN roles r ON r.no = below.role \
+                 ORDER BY r.name)) AS closure, \
+             (SELECT json_group_array(permission) FROM (SELECT DISTINCT p.permission FROM below \
+                 JOIN role_permissions p ON p.role = below.role ORDER BY p.permission)) AS grants \
+         FROM meta m LEFT JOIN (roles r JOIN tenants t ON t.no = r.tenant) ON r.no = $1";
+    let row = query(LOAD, args![role.0]).fetch_one(readers).await?;
+    let facts = match get::<Option<&str>>(&row, "tenant")? {
+        None => None,
+        Some(_) => Some(RoleFacts {
+            tenant: parsed(&row, "tenant")?,
+            closure: json(&row, "closure")?,
+            grants: grants(&row, "grants")?,
+        }),
+    };
+    loaded(&row, facts)
+}
+
+pub(super) async fn tenant(readers: &SqlitePool, tenant: &TenantName) -> Sql<Option<TenantRecord>> {
+    const GET: &str = "SELECT name, description, status, created_at FROM tenants WHERE name = $1";
+    let row = query(GET, args![tenant.as_str()]).fetch_optional(readers).await?;
+    row.as_ref().map(tenant_record).transpose()
+}
+
+pub(super) async fn tenants(readers: &SqlitePool, after: Option<&str>, limit: u32) -> Sql<Page<TenantRecord>> {
+    const LIST: &str = "SELECT name, description, status, created_at FROM tenants \
+         WHERE name > $1 ORDER BY name LIMIT $2";
+    let rows = query(LIST, args![after.unwrap_or(""), i64::from(limit) + 1]).fetch_all(readers).await?;
+    page(&rows, limit, |row| tenant_record(row).map(|record| (record.name.to_string(), record)))
+}
+
+pub(super) async fn user(readers: &SqlitePool, tenant: &TenantName, user: &UserId) -> Sql<Option<UserRecord>> {
+    const GET: &str = concat!(
+        "SELECT ",
+        user_columns!(),
+        " FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $2 WHERE t.name = $1"
+    );
+    let row = query(GET, args![tenant.as_str(), user.as_str()]).fetch_optional(readers).await?;
+    row.as_ref().map(user_record).transpose()
+}
+
+pub(super) async fn users(
+    readers: &SqlitePool,
+    tenant: &TenantName,
+    after: Option<&str>,
+    limit: u32,
+) -> Sql<Page<UserRecord>> {
+    const LIST: &str = concat!(
+        "SELECT ",
+        user_columns!(),
+        " FROM tenants t JOIN users u ON u.tenant = t.no WHERE t.name = $1 AND u.id > $2 ORDER BY u.id LIMIT $3"
+    );
+    let args = args![tenant.as_str(), after.unwrap_or(""), i64::from(limit) + 1];
+    let rows = query(LIST, args).fetch_all(readers).await?;
+    page(&rows, limit, |row| user_record(row).map(|record| (record.id.to_string(), record)))
+}
+
+pub(super) async fn role(readers: &SqlitePool, tenant: &TenantName, role: &RoleName) -> Sql<Option<RoleRecord>> {
+    const GET: &str = concat!(
+        "SELECT ",
+        role_columns!(),
+        " FROM tenants t JOIN roles r ON r.tenant = t.no AND r.name = $2 WHERE t.name = $1"
+    );
+    let row = query(GET, args![tenant.as_str(), role.as_str()]).fetch_optional(readers).await?;
+    row.as_ref().map(role_record).transpose()
+}
+
+pub(super) async fn roles(
+    readers: &SqlitePool,
+    tenant: &TenantName,
+    after: Option<&str>,
+    limit: u32,
+) -> Sql<Page<RoleRecord>> {
+    const LIST: &str = concat!(
+        "SELECT ",
+        role_columns!(),
+        " FROM tenants t JOIN roles r ON r.tenant = t.no WHERE t.name = $1 AND r.name > $2 ORDER BY r.name LIMIT $3"
+    );
+    let args = args![tenant.as_str(), after.unwrap_or(""), i64::from(limit) + 1];
+    let rows = query(LIST, args).fetch_all(readers).await?;
+    page(&rows, limit, |row| role_record(row).map(|record| (record.name.to_string(), record)))
+}
+
+/// A user's direct grants that hold, roles first.
+pub(super) async fn grants_of(
+    readers: &SqlitePool,
+    tenant: &TenantName,
+    user: &UserId,
+    now: Timestamp,
+) -> Sql<Option<Vec<GrantRecord>>> {
+    const LIST: &str = "SELECT g.role, g.permission, g.expires_at \
+         FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $2 LEFT JOIN ( \
+             SELECT g.user, r.name AS role, NULL AS permission, g.expires_at \
+                 FROM user_roles g JOIN roles r ON r.no = g.role \
+             UNION ALL \
+             SELECT g.user, NULL, g.permission, g.expires_at FROM user_permissions g) g \
+             ON g.user = u.no AND (g.expires_at IS NULL OR g.expires_at > $3) \
+         WHERE t.name = $1 ORDER BY g.role IS NULL, g.role, g.permission";
+    let rows = query(LIST, args![tenant.as_str(), user.as_str(), now]).fetch_all(readers).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut records = Vec::new();
+    for row in &rows {
+        let granted = match (get::<Option<&str>>(row, "role")?, get::<Option<&str>>(row, "permission")?) {
+            (Some(role), _) => Granted::Role(role.parse().map_err(|_| malformed("role"))?),
+            // One that is none (written past the API) grants nothing.
+            (None, Some(permission)) => match permission.parse() {
+                Ok(grant) => Granted::Permission(grant),
+                Err(_) => continue,
+            },
+            (None, None) => continue,
+        };
+        records.push(GrantRecord { granted, expires_at: maybe_time(row, "expires_at")? });
+    }
+    Ok(Some(records))
+}
+
+/// The earliest time at which something is over.
+pub(super) async fn next_expiry(readers: &SqlitePool) -> Sql<Option<Timestamp>> {
+    const NEXT: &str = "SELECT MIN(at) AS at FROM ( \
+             SELECT MIN(expires_at) AS at FROM user_roles WHERE expires_at IS NOT NULL \
+             UNION ALL SELECT MIN(expires_at) FROM user_permissions WHERE expires_at IS NOT NULL \
+             UNION ALL SELECT until FROM lockdown \
+             UNION ALL SELECT MIN(retire_at) FROM keys WHERE state = 'previous')";
+    maybe_time(&query(NEXT, vec![]).fetch_one(readers).await?, "at")
+}
+
+/// The lockdown in force.
+pub(super) async fn lockdown(readers: &SqlitePool, now: Timestamp) -> Sql<Option<LockdownRecord>> {
+    const GET: &str = "SELECT tenant, retry_after_s, since, until FROM lockdown WHERE until IS NULL OR until > $1";
+    let row = query(GET, args![now]).fetch_optional(readers).await?;
+    row.map(|row| lockdown_record(&row, "tenant")).transpose()
+}

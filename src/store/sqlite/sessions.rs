@@ -1,0 +1,212 @@
+//! Sessions: opened, refreshed, ended, listed.
+
+use async_trait::async_trait;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+
+use crate::domain::records::{Page, SessionRecord};
+use crate::domain::{Actor, Effect, SessionId, TenantName, Timestamp, UserId};
+use crate::store::{Credentials, LiveSession, Loaded, NewSession, Rotation, TokenDigest, Written};
+
+use super::facts::kind;
+use super::log;
+use super::read::{loaded, page};
+use super::sql::{args, get, malformed, maybe_time, parsed, query, time};
+use super::writer::{Fault, Script, Transaction, Work, operation};
+
+/// Opens a session.
+pub(super) struct Opening(pub(super) NewSession);
+
+#[async_trait]
+impl Work for Opening {
+    type Answer = Option<LiveSession>;
+
+    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Answer, Fault> {
+        // Each opening takes away two that are past their time, so that they do not pile up.
+        const OPEN: &str = "DELETE FROM sessions WHERE id IN ( \
+                 SELECT id FROM sessions WHERE expires_at <= $5 ORDER BY expires_at LIMIT 2); \
+             INSERT INTO sessions (id, user, begun, refresh, issued_at, seen, address, user_agent, created_at, \
+                 last_refresh_at, expires_at) \
+             SELECT $1, u.no, h.head, $4, $5, h.head, $6, $7, $5, $5, $8 \
+             FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $3 \
+                 JOIN (SELECT COALESCE(MAX(seq), 0) AS head FROM changes) h \
+             WHERE t.name = $2 AND t.status = 'active' AND u.status = 'active' AND $8 > $5 \
+               AND ($9 IS NULL OR u.password = $9) \
+             RETURNING 1 AS opened";
+        let Self(new) = self;
+        let args = args![
+            new.id.as_str(),
+            new.tenant.as_str(),
+            new.user.as_str(),
+            new.refresh.as_ref().map(|digest| &digest[..]),
+            transaction.now,
+            new.address.as_str(),
+            new.user_agent.as_str(),
+            new.expires_at,
+            new.password.as_ref().map(|hash| hash.0.as_str()),
+        ];
+        let opened = !transaction.all(OPEN, args).await?.is_empty();
+        Ok(opened.then(|| LiveSession {
+            id: new.id.clone(),
+            tenant: new.tenant.clone(),
+            user: new.user.clone(),
+            expires_at: new.expires_at,
+        }))
+    }
+}
+
+/// Presents a refresh token.
+pub(super) struct Rotating {
+    pub(super) session: SessionId,
+    pub(super) presented: TokenDigest,
+    pub(super) successor: TokenDigest,
+}
+
+#[async_trait]
+impl Work for Rotating {
+    type Answer = Rotation;
+
+    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Rotation, Fault> {
+        const FACTS: &str = "SELECT s.refresh, s.previous, s.issued_at, l.id, l.tenant_name, l.user_id, l.expires_at, \
+                 EXISTS (SELECT 1 FROM used_tokens u WHERE u.session = s.id AND u.digest = $2) AS used \
+             FROM sessions s LEFT JOIN standing_sessions l ON l.id = s.id AND l.expires_at > $3 WHERE s.id = $1";
+        let (id, now) = (self.session.as_str(), transaction.now);
+        let rows = transaction.all(FACTS, args![id, &self.presented[..], now]).await?;
+        let Some(row) = rows.first() else { return Ok(Rotation::Unknown) };
+        if get::<Option<&str>>(row, "id")?.is_none() {
+            return Ok(Rotation::Over);
+        }
+        let live = live_session(row)?;
+        let (current, previous) = (digest(row, "refresh")?, digest(row, "previous")?);
+        let young = now.since(time(row, "issued_at")?) < transaction.options.refresh_grace;
+        if current == Some(self.presented) {
+            if young {
+                return Ok(Rotation::Kept(live));
+            }
+            const ROTATE: &str = "INSERT INTO used_tokens (session, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING; \
+                 UPDATE sessions SET previous = refresh, refresh = $3, issued_at = $4, last_refresh_at = $4, \
+                     seen = (SELECT COALESCE(MAX(seq), 0) FROM changes) WHERE id = $1";
+            transaction.execute(ROTATE, args![id, &self.presented[..], &self.successor[..], now]).await?;
+            return Ok(Rotation::Rotated(live));
+        }
+        if previous == Some(self.presented) && young {
+            return Ok(Rotation::Succeeded(live));
+        }
+        if !get::<bool>(row, "used")? {
+            return Ok(Rotation::Unknown);
+        }
+        end(transaction, &live, Effect::RefreshReuse, &Actor::System("system")).await?;
+        Ok(Rotation::Reused(live))
+    }
+}
+
+/// Ends a session by possession of its token.
+pub(super) struct Ending {
+    pub(super) session: SessionId,
+    pub(super) effect: Effect,
+}
+
+#[async_trait]
+impl Work for Ending {
+    type Answer = Written;
+
+    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
+        const STANDS: &str = "SELECT id, tenant_name, user_id, expires_at FROM standing_sessions WHERE id = $1";
+        let rows = transaction.all(STANDS, args![self.session.as_str()]).await?;
+        let Some(row) = rows.first() else { return transaction.written(Vec::new()).await };
+        let live = live_session(row)?;
+        let actor = Actor::User { tenant: live.tenant.clone(), user: live.user.clone(), session: self.session.clone() };
+        let changes = end(transaction, &live, self.effect, &actor).await?;
+        transaction.written(changes).await
+    }
+}
+
+async fn end(
+    transaction: &mut Transaction<'_>,
+    session: &LiveSession,
+    effect: Effect,
+    actor: &Actor,
+) -> Result<Vec<crate::domain::Change>, sqlx::Error> {
+    let sql = operation!("UPDATE sessions SET ended_at = $6, ended_by = $7 WHERE id = $5");
+    let args = args![session.id.as_str(), transaction.now, effect.as_str()];
+    transaction.operate(actor, Script { sql, args, summary: None }).await
+}
+
+fn live_session(row: &SqliteRow) -> Result<LiveSession, sqlx::Error> {
+    Ok(LiveSession {
+        id: parsed(row, "id")?,
+        tenant: parsed(row, "tenant_name")?,
+        user: parsed(row, "user_id")?,
+        expires_at: time(row, "expires_at")?,
+    })
+}
+
+fn digest(row: &SqliteRow, column: &'static str) -> Result<Option<TokenDigest>, sqlx::Error> {
+    let bytes: Option<&[u8]> = get(row, column)?;
+    bytes.map(|bytes| bytes.try_into().map_err(|_| malformed(column))).transpose()
+}
+
+/// A session that can be used now.
+pub(super) async fn load(
+    readers: &SqlitePool,
+    session: &SessionId,
+    now: Timestamp,
+) -> Result<Loaded<Option<LiveSession>>, sqlx::Error> {
+    const LOAD: &str = "SELECT m.epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, \
+             s.id, s.tenant_name, s.user_id, s.expires_at \
+         FROM meta m LEFT JOIN standing_sessions s ON s.id = $1 AND s.expires_at > $2";
+    let row = query(LOAD, args![session.as_str(), now]).fetch_one(readers).await?;
+    let live = match get::<Option<&str>>(&row, "id")? {
+        None => None,
+        Some(_) => Some(live_session(&row)?),
+    };
+    loaded(&row, live)
+}
+
+/// What sign-in compares with: by id, else by email.
+pub(super) async fn credentials(
+    readers: &SqlitePool,
+    tenant: &TenantName,
+    login: &str,
+) -> Result<Option<Credentials>, sqlx::Error> {
+    const FIND: &str = "SELECT u.id, u.kind, u.password, u.status = 'active' AND t.status = 'active' AS active \
+         FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = COALESCE( \
+             (SELECT id FROM users WHERE tenant = t.no AND id = $2), \
+             (SELECT id FROM users WHERE tenant = t.no AND email = $3)) \
+         WHERE t.name = $1";
+    let row = query(FIND, args![tenant.as_str(), login, login.to_lowercase()]).fetch_optional(readers).await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Credentials {
+        user: parsed(&row, "id")?,
+        kind: kind(&row)?,
+        active: get(&row, "active")?,
+        password: get::<Option<String>>(&row, "password")?.map(crate::domain::operation::PasswordHash),
+    }))
+}
+
+/// A user's sessions that can be used now, by id.
+pub(super) async fn list(
+    readers: &SqlitePool,
+    tenant: &TenantName,
+    user: &UserId,
+    after: Option<&str>,
+    limit: u32,
+    now: Timestamp,
+) -> Result<Page<SessionRecord>, sqlx::Error> {
+    const LIST: &str = "SELECT s.id, s.created_at, s.last_refresh_at, s.address, s.user_agent, s.seen \
+         FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $2 \
+             JOIN standing_sessions l ON l.user = u.no AND l.expires_at > $5 JOIN sessions s ON s.id = l.id \
+         WHERE t.name = $1 AND s.id > $3 ORDER BY s.id LIMIT $4";
+    let args = args![tenant.as_str(), user.as_str(), after.unwrap_or(""), i64::from(limit) + 1, now];
+    let rows = query(LIST, args).fetch_all(readers).await?;
+    page(&rows, limit, |row| {
+        let record = SessionRecord {
+            id: parsed(row, "id")?,
+            created_at: time(row, "created_at")?,
+            last_refresh_at: maybe_time(row, "last_refresh_at")?.ok_or_else(|| malformed("last_refresh_at"))?,
+            address: get(row, "address")?,
+            user_agent: get(row, "user_agent")?,
+            seq: log::seq(row, "seen")?,
+        };
+        Ok((record.id.to_string(), record))
+    })
+}
