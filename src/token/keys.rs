@@ -89,7 +89,7 @@ impl Keys {
 /// The signing keys of this replica, as of its last reading of the database.
 pub struct KeySet {
     store: Arc<dyn Store>,
-    vault: Vault,
+    vault: Arc<Vault>,
     /// Of keys to be made.
     algorithm: Algorithm,
     /// How long a key that signs no more must go on verifying: the longest life of an access token.
@@ -112,7 +112,7 @@ impl KeySet {
     /// Reads the keys, and makes a current and a next one where there is none at all.
     pub async fn open(
         store: Arc<dyn Store>,
-        vault: Vault,
+        vault: Arc<Vault>,
         algorithm: Algorithm,
         access_token_ttl: Duration,
         clock: Arc<dyn Clock>,

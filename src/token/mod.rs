@@ -7,7 +7,11 @@ mod algorithm;
 mod claims;
 mod jws;
 mod keys;
+mod limit;
 mod mint;
+mod passwords;
+mod refresh;
+mod sessions;
 mod vault;
 mod verified;
 mod verify;
@@ -15,7 +19,13 @@ mod verify;
 pub use algorithm::Algorithm;
 pub use claims::Claims;
 pub use keys::{KeyError, KeySet, RotateError};
+pub use limit::{GuessLimits, Rate};
 pub use mint::{Mint, MintError, Minted, Snapshot, TokenPermissions, TokenSettings};
+pub use passwords::{PasswordError, PasswordSettings, Passwords};
+pub use refresh::RefreshSecretError;
+pub use sessions::{
+    Authenticated, Client, Issued, Login, Parts as SessionParts, Permissions, Secret, SessionError, Sessions,
+};
 pub use vault::{Vault, VaultError};
 pub use verified::Verified;
 pub use verify::{TokenError, Verifier};

@@ -1,0 +1,339 @@
+//! Sessions: sign-in, refresh, end. Each answers with a token that rests on what was read after everything else was done.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::limit::{Attempt, GuessLimits, Guesses};
+use super::mint::{Mint, MintError, Minted, Snapshot};
+use super::passwords::{PasswordError, Passwords, is_generated};
+use super::refresh::{RefreshSecretError, RefreshToken, RefreshTokens};
+use super::vault::Vault;
+use crate::domain::limits::AT_LEAST_WAIT;
+use crate::domain::records::UserKind;
+use crate::domain::{Access, Applied, Clock, Effect, Random, SessionId, Stamp, TenantName, UserId, Version};
+use crate::store::{Credentials, NewSession, Rotation, Store, StoreError, Written};
+
+/// `client_id` of tokens that a person got by signing in.
+const FIRST_PARTY_CLIENT: &str = "permcast";
+/// Between two looks at permissions that have not come far enough yet.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(2);
+/// What is kept of a `User-Agent`, in characters.
+const USER_AGENT_CHARS_MAX: usize = 256;
+
+/// Where a user's permissions come from: the cache, in a process that serves.
+#[async_trait]
+pub trait Permissions: Send + Sync + 'static {
+    /// What a user may do and the position as of which it holds; `None` where there is no such user, or he or his tenant
+    /// is not active.
+    async fn access(&self, tenant: &TenantName, user: &UserId) -> Result<Option<(Arc<Access>, Stamp)>, StoreError>;
+}
+
+/// Why a session was not opened or a token not refreshed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Wrong password, unknown or suspended user: which of them is not told.
+    #[error("wrong user name or password")]
+    Refused,
+    /// The refresh token is none, was used before, or its session is over.
+    #[error("{0}")]
+    InvalidGrant(&'static str),
+    /// Too many wrong guesses.
+    #[error("too many attempts")]
+    TooMany {
+        /// When the next one is let in.
+        retry_after: Duration,
+    },
+    /// All but operators are locked out.
+    #[error("locked down")]
+    Locked { retry_after_s: u32 },
+    /// No token can be made yet that is as new as it must be.
+    #[error("the permissions have not come far enough yet")]
+    Behind,
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Mint(#[from] MintError),
+}
+
+const SESSION_OVER: SessionError = SessionError::InvalidGrant("session ended");
+
+/// Who asks, for the record of the session and for the limits on guessing.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub address: IpAddr,
+    pub user_agent: String,
+}
+
+/// A user's name and password, as typed. Names that no user can have are as wrong as any.
+#[derive(Clone)]
+pub struct Login {
+    pub tenant: String,
+    /// User id or email.
+    pub user: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("tenant", &self.tenant).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Somebody whose password was right.
+#[derive(Debug, Clone)]
+pub struct Authenticated {
+    pub tenant: TenantName,
+    pub credentials: Credentials,
+}
+
+/// What a client gets.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    pub access: Minted,
+    /// The one to use from now on.
+    pub refresh_token: Option<Secret>,
+    pub session: SessionId,
+}
+
+/// A text that is not shown by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Everything that sessions need.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub permissions: Arc<dyn Permissions>,
+    pub applied: Arc<Applied>,
+    pub mint: Arc<Mint>,
+    pub passwords: Arc<Passwords>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+}
+
+/// Opens, refreshes and ends sessions.
+pub struct Sessions {
+    parts: Parts,
+    refresh_tokens: RefreshTokens,
+    refresh_ttl: Duration,
+    guesses: Mutex<Guesses>,
+}
+
+impl Sessions {
+    /// Reads the secret behind the refresh tokens, and makes it at the first start.
+    pub async fn open(
+        parts: Parts,
+        vault: &Vault,
+        refresh_ttl: Duration,
+        limits: GuessLimits,
+    ) -> Result<Self, RefreshSecretError> {
+        let refresh_tokens = RefreshTokens::open(&*parts.store, vault, &*parts.random).await?;
+        Ok(Self { parts, refresh_tokens, refresh_ttl, guesses: Mutex::new(Guesses::new(limits)) })
+    }
+
+    /// Signs a user in by his password.
+    pub async fn sign_in(&self, login: Login, client: &Client) -> Result<Issued, SessionError> {
+        // A generated secret is for programs, whose hash is fast: here it would betray by its speed that it is there.
+        let somebody =
+            self.authenticate(login, client, |hash| !hash.password.as_ref().is_some_and(is_generated)).await?;
+        self.admit(&somebody).await?;
+        let id = self.parts.random.bytes();
+        let refresh = self.refresh_tokens.first(id, &*self.parts.random);
+        self.begin(somebody, id, Some(refresh), self.refresh_ttl, FIRST_PARTY_CLIENT.to_owned(), client).await
+    }
+
+    /// Gives a service account a token for its secret (RFC 6749, 4.4); without a refresh token, as it can come again.
+    pub async fn client_credentials(&self, login: Login, client: &Client) -> Result<Issued, SessionError> {
+        let somebody = self.authenticate_service(login, client).await?;
+        self.admit(&somebody).await?;
+        let (id, client_id) = (self.parts.random.bytes(), somebody.credentials.user.to_string());
+        let ttl = self.parts.mint.settings().ttl;
+        self.begin(somebody, id, None, ttl, client_id, client).await
+    }
+
+    /// A service account by its secret.
+    pub async fn authenticate_service(&self, login: Login, client: &Client) -> Result<Authenticated, SessionError> {
+        self.authenticate(login, client, |credentials| credentials.kind == UserKind::Service).await
+    }
+
+    /// What an authenticated user may do.
+    pub async fn access(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Arc<Access>>, SessionError> {
+        Ok(self.parts.permissions.access(tenant, user).await?.map(|(access, _)| access))
+    }
+
+    /// Compares a password, within the limits on guessing. For whoever is not there, not active or not `eligible` the
+    /// same work is done in vain, so that the time tells nothing.
+    async fn authenticate(
+        &self,
+        login: Login,
+        client: &Client,
+        eligible: fn(&Credentials) -> bool,
+    ) -> Result<Authenticated, SessionError> {
+        let Parts { store, passwords, clock, .. } = &self.parts;
+        let attempt = Attempt::new(&login.tenant, &login.user, client.address);
+        let guesses = || self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
+        guesses().admit(&attempt, clock.boottime()).map_err(|retry_after| SessionError::TooMany { retry_after })?;
+        let decided = async {
+            let tenant: Option<TenantName> = login.tenant.parse().ok();
+            // No email or id is longer; what is goes no further.
+            let found = match &tenant {
+                Some(tenant) if login.user.len() <= 254 => store.credentials(tenant, &login.user).await?,
+                _ => None,
+            };
+            let found = found.filter(|credentials| credentials.active && eligible(credentials));
+            let hash = found.as_ref().and_then(|credentials| credentials.password.clone());
+            let right = passwords.verify(login.password, hash).await?;
+            Ok::<_, SessionError>(tenant.zip(found).filter(|_| right))
+        };
+        match decided.await {
+            Ok(Some((tenant, credentials))) => {
+                guesses().succeeded(&attempt, clock.boottime());
+                Ok(Authenticated { tenant, credentials })
+            }
+            Ok(None) => {
+                metrics::counter!("permcast_sign_ins_refused_total").increment(1);
+                Err(SessionError::Refused)
+            }
+            Err(error) => {
+                guesses().undecided(&attempt, clock.boottime());
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether a lockdown lets him in. Asked only after the password was right.
+    async fn admit(&self, somebody: &Authenticated) -> Result<(), SessionError> {
+        self.check_lockdown(&somebody.tenant, &somebody.credentials.user).await
+    }
+
+    async fn check_lockdown(&self, tenant: &TenantName, user: &UserId) -> Result<(), SessionError> {
+        let Some(lockdown) = self.parts.store.lockdown().await? else { return Ok(()) };
+        if lockdown.tenant.as_ref().is_some_and(|locked| locked != tenant) {
+            return Ok(());
+        }
+        let access = self.access(tenant, user).await?;
+        if access.is_some_and(|access| access.permissions.is_operator()) {
+            return Ok(());
+        }
+        Err(SessionError::Locked { retry_after_s: lockdown.retry_after_s })
+    }
+
+    async fn begin(
+        &self,
+        somebody: Authenticated,
+        id: [u8; 16],
+        refresh: Option<RefreshToken>,
+        ttl: Duration,
+        client_id: String,
+        client: &Client,
+    ) -> Result<Issued, SessionError> {
+        let session = NewSession {
+            id: SessionId::from_random(id),
+            tenant: somebody.tenant,
+            user: somebody.credentials.user,
+            refresh: refresh.as_ref().map(RefreshToken::digest),
+            password: somebody.credentials.password,
+            address: client.address.to_string(),
+            user_agent: client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
+            expires_at: self.parts.clock.now().plus(ttl),
+        };
+        // Suspended or given another password since the comparison: refused like a wrong one.
+        let live = self.parts.store.open_session(session).await?.ok_or(SessionError::Refused)?;
+        let access = self.mint(&live.id, client_id, None).await?;
+        Ok(Issued { access, refresh_token: refresh.map(|token| Secret(token.to_text())), session: live.id })
+    }
+
+    /// Exchanges a refresh token for a new access token, never older than `at_least`, and for its successor.
+    pub async fn refresh(&self, token: &str, at_least: Option<Version>) -> Result<Issued, SessionError> {
+        let store = &self.parts.store;
+        let not_ours = SessionError::InvalidGrant("the refresh token is not one of ours");
+        let presented = self.refresh_tokens.read(token).ok_or(not_ours)?;
+        // Before the rotation: who is locked out keeps a token that is good when the lockdown is lifted.
+        if store.lockdown().await?.is_some() {
+            let live = store.load_session(&presented.session).await?.value.ok_or(SESSION_OVER)?;
+            self.check_lockdown(&live.tenant, &live.user).await?;
+        }
+        let successor = self.refresh_tokens.successor(&presented);
+        let current = match store.rotate(&presented.session, &presented.digest(), &successor.digest()).await? {
+            Rotation::Kept(_) => presented,
+            Rotation::Rotated(_) | Rotation::Succeeded(_) => successor,
+            Rotation::Reused(session) => {
+                metrics::counter!("permcast_refresh_reuse_total").increment(1);
+                tracing::warn!(
+                    tenant = %session.tenant, user = %session.user, session = %session.id,
+                    "a refresh token was used again after its time; its session was ended, for somebody stole it"
+                );
+                return Err(SESSION_OVER);
+            }
+            Rotation::Over | Rotation::Unknown => return Err(SESSION_OVER),
+        };
+        let access = self.mint(&current.session, FIRST_PARTY_CLIENT.to_owned(), at_least).await?;
+        Ok(Issued { access, refresh_token: Some(Secret(current.to_text())), session: current.session })
+    }
+
+    /// Makes a token from what is so now. The session is looked at after everything that was written, and the token
+    /// rests on the lower of both positions, so that an end of it that comes meanwhile is never outrun.
+    async fn mint(
+        &self,
+        session: &SessionId,
+        client_id: String,
+        at_least: Option<Version>,
+    ) -> Result<Minted, SessionError> {
+        let Parts { store, permissions, applied, .. } = &self.parts;
+        let reach = async {
+            loop {
+                let loaded = store.load_session(session).await?;
+                let live = loaded.value.ok_or(SESSION_OVER)?;
+                let before = applied.stamp();
+                let found = permissions.access(&live.tenant, &live.user).await?;
+                // Without a position the session was read in an epoch that has not begun here yet.
+                match (found, applied.stamp_of(loaded.version)) {
+                    (Some((access, as_of)), Some(alive_at)) => {
+                        let version = applied.version_of(as_of.min(alive_at));
+                        let far_enough = |wanted: Version| wanted.epoch == version.epoch && wanted.seq <= version.seq;
+                        if at_least.is_none_or(far_enough) {
+                            return Ok((access, version, live));
+                        }
+                    }
+                    // He is not there, and no later than when his session was seen alive.
+                    (None, Some(alive_at)) if before >= alive_at => return Err(SESSION_OVER),
+                    _ => {}
+                }
+                tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+            }
+        };
+        let (access, version, live) =
+            tokio::time::timeout(AT_LEAST_WAIT, reach).await.unwrap_or(Err(SessionError::Behind))?;
+        Ok(self.parts.mint.mint(&Snapshot {
+            access,
+            session: live.id,
+            session_expires_at: live.expires_at,
+            version,
+            client_id,
+        })?)
+    }
+
+    /// The session of a refresh token that we issued, current or not: who holds it may end it.
+    pub fn session_of(&self, refresh_token: &str) -> Option<SessionId> {
+        self.refresh_tokens.read(refresh_token).map(|token| token.session)
+    }
+
+    /// Ends a session for one who holds a token of it. No change where it is over already.
+    pub async fn end(&self, session: &SessionId) -> Result<Written, SessionError> {
+        Ok(self.parts.store.end_session(session, Effect::SignedOut).await?)
+    }
+}
+
+#[cfg(test)]
+#[path = "sessions_tests.rs"]
+mod tests;
