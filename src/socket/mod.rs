@@ -4,6 +4,8 @@
 pub mod sse;
 pub mod state;
 pub mod task;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod ws;
 
 use std::sync::Arc;

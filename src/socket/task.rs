@@ -271,3 +271,7 @@ fn standing(freshness: Freshness) -> Standing {
         Freshness::Ended { .. } => Standing::Ended,
     }
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;
