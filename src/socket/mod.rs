@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::Found;
 use crate::domain::{Applied, Clock, Floors, Random, TenantName, UserId};
+use crate::gate::{Denied, Gate};
 use crate::hub::Hub;
 use crate::protocol::socket::CloseCode;
 use crate::token::Verified;
@@ -31,6 +32,25 @@ pub trait Authority: Send + Sync + 'static {
     fn identify(&self, token: &str) -> Result<Arc<Verified>, Refusal>;
     /// What a user may do now, for a thin token; `None` where there is no such active user.
     async fn access_of(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, Refusal>;
+}
+
+#[async_trait]
+impl Authority for Gate {
+    fn identify(&self, token: &str) -> Result<Arc<Verified>, Refusal> {
+        Self::identify(self, token).map(|identified| identified.verified).map_err(|denied| refusal(&denied))
+    }
+
+    async fn access_of(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, Refusal> {
+        Self::access_of(self, tenant, user).await.map_err(|denied| refusal(&denied))
+    }
+}
+
+fn refusal(denied: &Denied) -> Refusal {
+    match denied {
+        Denied::Token(_) | Denied::Stale { .. } => Refusal::Token,
+        Denied::Ended => Refusal::Ended,
+        Denied::Locked { .. } | Denied::PastBound | Denied::Store(_) => Refusal::Unavailable,
+    }
 }
 
 /// How long a connection waits for what it does not decide.

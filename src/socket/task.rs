@@ -125,6 +125,8 @@ impl<C: Carrier> Task<C> {
                     None
                 }
                 Action::Close(code) => {
+                    metrics::counter!("permcast_connections_closed_total", "code" => code.code().to_string())
+                        .increment(1);
                     self.connection = None;
                     self.carrier.close(code).await;
                     None
