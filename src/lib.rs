@@ -19,5 +19,6 @@ pub mod gate;
 
 pub mod config;
 pub mod runtime;
+pub mod telemetry;
 
 pub mod http;

@@ -4,6 +4,7 @@
 //! drives it; nothing else applies changes.
 
 mod controls;
+mod expiry;
 mod inbox;
 mod propagation;
 mod replicas;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
 pub use controls::{Controls, ControlsError};
+pub use expiry::expire;
 pub use inbox::{Hint, Inbox, Outlet};
 pub use propagation::{Connections, Propagation, ReplicaProgress, Report};
 pub use replicas::{GONE_AFTER, Peers, announce};

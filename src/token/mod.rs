@@ -24,10 +24,9 @@ pub use keys::{KeyError, KeySet, RotateError};
 pub use limit::{GuessLimits, Rate};
 pub use mint::{Mint, MintError, Minted, Snapshot, TokenPermissions, TokenSettings};
 pub use passwords::{PasswordError, PasswordSettings, Passwords};
-pub use refresh::RefreshSecretError;
 pub use sessions::{
     Authenticated, Client, Issued, Login, Parts as SessionParts, Permissions, Secret, SessionError, Sessions,
 };
-pub use vault::{Vault, VaultError};
+pub use vault::{SecretError, Vault, VaultError};
 pub use verified::Verified;
 pub use verify::{TokenError, Verifier};

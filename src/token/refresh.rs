@@ -10,11 +10,11 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::vault::{Vault, VaultError};
+use super::vault::{SecretError, Vault};
 use crate::domain::{Random, SessionId};
-use crate::store::{Store, StoreError, TokenDigest};
+use crate::store::{Store, TokenDigest};
 
-const SECRET_NAME: &str = "the refresh secret";
+const SECRET_NAME: &str = "refresh";
 const SESSION: usize = 16;
 const BITS: usize = 32;
 const TAG: usize = 16;
@@ -44,15 +44,6 @@ impl RefreshToken {
     }
 }
 
-/// Why the secret behind the refresh tokens cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum RefreshSecretError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-}
-
 /// Makes and reads refresh tokens.
 pub(super) struct RefreshTokens {
     key: hmac::Key,
@@ -60,14 +51,9 @@ pub(super) struct RefreshTokens {
 
 impl RefreshTokens {
     /// With the secret that is kept in the database, shared by all replicas; made at the first start.
-    pub(super) async fn open(
-        store: &dyn Store,
-        vault: &Vault,
-        random: &dyn Random,
-    ) -> Result<Self, RefreshSecretError> {
-        let proposed = vault.seal(SECRET_NAME, &random.bytes::<32>(), random);
-        let stored = store.ensure_secret("refresh", proposed).await?;
-        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &vault.open(SECRET_NAME, &stored)?) })
+    pub(super) async fn open(store: &dyn Store, vault: &Vault, random: &dyn Random) -> Result<Self, SecretError> {
+        let secret = vault.shared_secret(store, SECRET_NAME, random).await?;
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret) })
     }
 
     /// The first token of a session.

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use super::limit::{Attempt, GuessLimits, Guesses};
 use super::mint::{Mint, MintError, Minted, Snapshot};
 use super::passwords::{PasswordError, Passwords, is_generated};
-use super::refresh::{RefreshSecretError, RefreshToken, RefreshTokens};
-use super::vault::Vault;
+use super::refresh::{RefreshToken, RefreshTokens};
+
+use super::vault::{SecretError, Vault};
 use crate::domain::limits::AT_LEAST_WAIT;
 use crate::domain::records::UserKind;
 use crate::domain::{Access, Applied, Clock, Effect, Random, SessionId, Stamp, TenantName, UserId, Version};
@@ -136,7 +137,7 @@ impl Sessions {
         vault: &Vault,
         refresh_ttl: Duration,
         limits: GuessLimits,
-    ) -> Result<Self, RefreshSecretError> {
+    ) -> Result<Self, SecretError> {
         let refresh_tokens = RefreshTokens::open(&*parts.store, vault, &*parts.random).await?;
         Ok(Self { parts, refresh_tokens, refresh_ttl, guesses: Mutex::new(Guesses::new(limits)) })
     }

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::domain::Random;
+use crate::store::{Store, StoreError};
 
 const PLAIN: &[u8] = b"plain:";
 const SEALED: &[u8] = b"a256gcm:";
@@ -26,6 +27,15 @@ pub enum VaultError {
     UnknownForm(String),
 }
 
+/// Why a shared secret cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}
+
 /// Seals secrets with AES-256-GCM. Each is bound to its name, so that one cannot be put in another's place.
 pub struct Vault {
     key: Option<LessSafeKey>,
@@ -42,6 +52,18 @@ impl Vault {
         let bytes = STANDARD.decode(base64.trim()).map_err(|_| VaultError::NotAKey)?;
         let key = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| VaultError::NotAKey)?;
         Ok(Self { key: Some(LessSafeKey::new(key)) })
+    }
+
+    /// A secret of 256 bits that all replicas share: made at the first start, kept in the database.
+    pub async fn shared_secret(
+        &self,
+        store: &dyn Store,
+        name: &str,
+        random: &dyn Random,
+    ) -> Result<Vec<u8>, SecretError> {
+        let proposed = self.seal(name, &random.bytes::<32>(), random);
+        let stored = store.ensure_secret(name, proposed).await?;
+        Ok(self.open(name, &stored)?)
     }
 
     /// The secret as it is stored under this name.
