@@ -59,6 +59,7 @@ export const theme = createTheme({
   fontFamilyMonospace: 'ui-monospace, "SF Mono", "Cascadia Code", Menlo, Consolas, "DejaVu Sans Mono", monospace',
   headings: { fontFamily: SYSTEM, fontWeight: '650' },
   components: {
+    Table: { defaultProps: { highlightOnHoverColor: 'var(--surface-soft)', borderColor: 'var(--line)' } },
     // Locking the scroll needs a style element, which a strict policy forbids.
     Modal: { defaultProps: { lockScroll: false, centered: true, radius: 'lg' } },
     Drawer: { defaultProps: { lockScroll: false } },

@@ -41,7 +41,7 @@ export function Grants({ id }: { id: string }) {
       </Section>
     );
   }
-  const grants = access.data.grants ?? access.data.roles.map((role) => ({ role, expires_at: null }));
+  const grants: Grant[] = access.data.grants ?? access.data.roles.map((role) => ({ role, expires_at: null }));
   return (
     <>
       <RoleGrants id={id} grants={grants} roles={roles.data} />

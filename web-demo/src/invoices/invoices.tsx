@@ -71,7 +71,7 @@ export function Invoices() {
                 <Table.Th className={parts['wide-only'] ?? ''}>No.</Table.Th>
                 <Table.Th>Customer</Table.Th>
                 <Table.Th className={parts['wide-only'] ?? ''}>Due</Table.Th>
-                <Table.Th>Status</Table.Th>
+                <Table.Th className={parts['wide-only'] ?? ''}>Status</Table.Th>
                 <Table.Th ta="right">Amount</Table.Th>
                 {mayAct && <Table.Th aria-label="Actions" />}
               </Table.Tr>
@@ -87,13 +87,14 @@ export function Invoices() {
                     <div className={parts['soft']}>{invoice.subject}</div>
                   </Table.Td>
                   <Table.Td className={parts['wide-only'] ?? ''}>{invoice.due}</Table.Td>
-                  <Table.Td>
-                    <span className={classes['status']} data-status={invoice.status}>
-                      {invoice.status}
-                    </span>
+                  <Table.Td className={parts['wide-only'] ?? ''}>
+                    <Status of={invoice} />
                   </Table.Td>
                   <Table.Td ta="right" className={classes['amount'] ?? ''}>
                     {money(invoice.cents)}
+                    <div className={parts['narrow-only']}>
+                      <Status of={invoice} />
+                    </div>
                   </Table.Td>
                   {mayAct && (
                     <Table.Td className={classes['row-actions'] ?? ''}>
@@ -107,6 +108,14 @@ export function Invoices() {
         </div>
       )}
     </>
+  );
+}
+
+function Status({ of: { status } }: { of: Invoice }) {
+  return (
+    <span className={classes['status']} data-status={status}>
+      {status}
+    </span>
   );
 }
 

@@ -87,7 +87,7 @@ export function stationsOf(journey: Journey): Station[] {
     stations.push({
       key: `replica ${replica.id}`,
       kind: 'replica',
-      label: replica.id,
+      label: replica.id.length > 3 ? replica.id : `replica ${replica.id}`,
       ms: replica.ms,
       detail: `Replica ${replica.id} has applied it and decides by it`,
     });

@@ -1,6 +1,7 @@
 import { ActionIcon, Menu, useMantineColorScheme, UnstyledButton } from '@mantine/core';
 import { usePermcast } from '@permcast/client/react';
 import { IconDeviceDesktop, IconLogout, IconMoon, IconSun } from '@tabler/icons-react';
+import { useEffect, useRef } from 'react';
 import { Link, Redirect, Route, Switch, useLocation } from 'wouter';
 import { Changes } from '../console/changes.tsx';
 import { RolePage } from '../console/role.tsx';
@@ -112,8 +113,14 @@ function skipToContent(event: React.MouseEvent): void {
 
 function NavLink({ entry, active }: { entry: Entry; active: boolean }) {
   const Icon = entry.icon;
+  const self = useRef<HTMLAnchorElement>(null);
+  useEffect(() => {
+    // On a phone the menu is a row that scrolls.
+    if (active) self.current?.scrollIntoView({ block: 'nearest', inline: 'center' });
+  }, [active]);
   return (
     <Link
+      ref={self}
       href={entry.path}
       className={classes['link'] ?? ''}
       data-active={active || undefined}

@@ -5,8 +5,8 @@ import { usePermcast } from '@permcast/client/react';
 import { IconArrowRight, IconArrowsSplit2 } from '@tabler/icons-react';
 import { useState } from 'react';
 import { useLocation } from 'wouter';
-import { JourneyLine } from '../journeys/journey-line.tsx';
-import type { Journey } from '../journeys/journeys.ts';
+import { Line } from '../journeys/journey-line.tsx';
+import type { Station } from '../journeys/journeys.ts';
 import { messageOf } from '../lib/context.tsx';
 import { replicasOf, type Demo, type DemoUser } from '../lib/demo.ts';
 import { initials } from '../lib/format.ts';
@@ -22,22 +22,14 @@ const REASONS: Partial<Record<SignedOutReason, string>> = {
 };
 
 /** The way that a change takes, to look at while nobody is signed in. */
-const EXAMPLE: Journey = {
-  version: 'a1b2c3d4.42',
-  title: 'ben loses the role editor',
-  actor: 'ada',
-  seenAt: 0,
-  receipt: {
-    complete: true,
-    elapsed_ms: 0,
-    replicas: [
-      { id: 'replica a', applied: true, ms: null },
-      { id: 'replica b', applied: true, ms: null },
-    ],
-    connections: { affected: 0, notified: 0, refreshed: 0 },
-  },
-  traces: {},
-};
+const WAY: Station[] = (
+  [
+    ['commit', 'Committed'],
+    ['replica', 'Replicas'],
+    ['push', 'Tabs told'],
+    ['token', 'New token'],
+  ] as const
+).map(([kind, label]) => ({ key: kind, kind, label, ms: 0, detail: label }));
 
 export function Welcome({ demo }: { demo: Demo | null }) {
   const { client, state } = usePermcast();
@@ -68,12 +60,16 @@ export function Welcome({ demo }: { demo: Demo | null }) {
           <Mark size={34} />
           permcast
         </div>
-        <h1>Change a permission. Every tab knows.</h1>
+        <h1>
+          <span>Change a permission.</span> <span>Every tab knows.</span>
+        </h1>
         <p>
           An administrator takes a role away, and within milliseconds every replica decides by it, every token that
           carried it is refused, and every open tab has a new one.
         </p>
-        <Way />
+        <div className={classes['way']} aria-hidden="true">
+          <Line stations={WAY} figures={false} />
+        </div>
       </section>
       <section className={classes['door']}>
         <div className={`card ${classes['card']}`}>
@@ -168,13 +164,5 @@ function SignInForm(props: { enter: (username: string, password: string) => Prom
         Sign in
       </Button>
     </form>
-  );
-}
-
-function Way() {
-  return (
-    <div className={classes['way']} aria-hidden="true">
-      <JourneyLine journey={EXAMPLE} />
-    </div>
   );
 }
