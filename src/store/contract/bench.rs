@@ -306,7 +306,7 @@ impl Bench {
         writeln!(text, "next expiry {:?}", store.next_expiry().await?).unwrap();
         writeln!(text, "keys {:?}", store.keys().await?.value).unwrap();
         for home in store.tenants(None, 1000).await?.items {
-            writeln!(text, "{home:?}").unwrap();
+            writeln!(text, "{} {:?} {:?}", home.name, home.status, home.description).unwrap();
             for role in store.roles(&home.name, None, 1000).await?.items {
                 writeln!(text, "  {role:?}").unwrap();
             }

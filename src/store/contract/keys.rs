@@ -108,6 +108,21 @@ pub(crate) async fn revoked_keys_verify_nothing(bench: Bench) {
     assert!(bench.is_live(&later).await);
 }
 
+pub(crate) async fn a_key_that_is_out_of_use_stays_so(bench: Bench) {
+    first_keys(&bench).await;
+    bench.store.rotate_keys(rotation(&bench, &SYSTEM, "k2", "k3")).await.unwrap();
+    let before = states(&bench).await;
+    for (current, next) in [("k1", "k4"), ("k3", "k1")] {
+        let refused = bench.watched(bench.store.rotate_keys(rotation(&bench, &SYSTEM, current, next))).await;
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+        assert_eq!(states(&bench).await, before);
+    }
+    bench.pass(Duration::from_mins(15));
+    bench.expire().await;
+    let refused = bench.watched(bench.store.rotate_keys(rotation(&bench, &SYSTEM, "k1", "k4"))).await;
+    assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+}
+
 pub(crate) async fn only_an_operator_rotates(bench: Bench) {
     company(&bench).await;
     first_keys(&bench).await;

@@ -35,6 +35,7 @@ macro_rules! contract_suite {
                 an_email_is_one_users
                 an_identity_is_one_users
                 what_is_no_matter_of_permission_writes_no_row
+                another_kind_is_a_change
                 what_is_so_already_writes_no_row
                 a_suspended_user_is_inactive_until_he_is_not
                 nobody_is_patched_who_is_not_there
@@ -118,6 +119,7 @@ macro_rules! contract_suite {
                 who_comes_first_makes_the_keys
                 keys_rotate_and_retire
                 revoked_keys_verify_nothing
+                a_key_that_is_out_of_use_stays_so
                 only_an_operator_rotates
                 secrets_and_settings_are_whose_comes_first
                 one_lockdown_at_a_time

@@ -105,6 +105,15 @@ pub(crate) async fn what_is_no_matter_of_permission_writes_no_row(bench: Bench) 
     assert_eq!((record.name.as_str(), record.email.as_deref()), ("Benjamin", Some("ben@x.org")));
 }
 
+pub(crate) async fn another_kind_is_a_change(bench: Bench) {
+    company(&bench).await;
+    let kind = |kind| patch_user("ben", UserPatch { kind: Some(kind), ..UserPatch::default() });
+    assert_eq!(bench.rows(kind(UserKind::Service)).await, ["user default/ben changed"], "caches hold it, too");
+    assert!(bench.rows(kind(UserKind::Service)).await.is_empty());
+    let facts = bench.store.load_user(&tenant("default"), &user("ben")).await.unwrap().value.unwrap();
+    assert_eq!(facts.kind, UserKind::Service);
+}
+
 pub(crate) async fn what_is_so_already_writes_no_row(bench: Bench) {
     company(&bench).await;
     assert!(bench.rows(patch_user("ben", UserPatch::default())).await.is_empty());

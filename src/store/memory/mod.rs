@@ -426,6 +426,10 @@ impl Store for MemoryStore {
         let ((), written) = self.transact(rotation.actor, |transaction| {
             transaction.for_operators().map_err(|refusal| (0, refusal))?;
             let fresh = [&rotation.current.kid, &rotation.next.kid];
+            let out_of_use = |key: &StoredKey| matches!(key.state, KeyState::Previous | KeyState::Retired);
+            if transaction.state.keys.iter().any(|key| out_of_use(key) && fresh.contains(&&key.kid)) {
+                return Err((0, Refusal::Invalid("this key was in use before")));
+            }
             transaction.state.keys.retain(|key| !fresh.contains(&&key.kid));
             for key in &mut transaction.state.keys {
                 match key.state {

@@ -166,7 +166,7 @@ impl<'a> Transaction<'a> {
 
     fn create_tenant(&mut self, new: NewTenant) -> Done {
         if self.state.tenants.contains_key(&new.name) {
-            return Err(Refusal::Exists(new.name.to_string()));
+            return Err(Refusal::Exists(format!("the tenant {:?}", new.name.as_str())));
         }
         let tenant = Tenant {
             description: new.description,
@@ -218,7 +218,7 @@ impl<'a> Transaction<'a> {
 
     fn create_user(&mut self, tenant: &TenantName, new: NewUser) -> Done {
         if self.tenant(tenant)?.users.contains_key(&new.id) {
-            return Err(Refusal::Exists(new.id.to_string()));
+            return Err(Refusal::Exists(format!("the user {:?}", new.id.as_str())));
         }
         let departed = self.state.departed.get(&(tenant.clone(), new.id.clone()));
         if departed.is_some_and(|at| self.now < at.plus(self.options.id_rest)) {
@@ -265,7 +265,7 @@ impl<'a> Transaction<'a> {
 
         if new_status && new.status == Status::Suspended {
             self.end_user(tenant, id, Effect::Suspended)?;
-        } else if new_status || new_identities {
+        } else if new_status || new_identities || new.kind != old.kind {
             self.log(Target::User { tenant: tenant.clone(), user: id.clone() }, Effect::Changed);
         }
         if new_password {
@@ -348,7 +348,7 @@ impl<'a> Transaction<'a> {
 
     fn create_role(&mut self, tenant: &TenantName, new: NewRole) -> Done {
         if self.tenant(tenant)?.role_named(&new.name).is_some() {
-            return Err(Refusal::Exists(new.name.to_string()));
+            return Err(Refusal::Exists(format!("the role {:?}", new.name.as_str())));
         }
         let no = RoleNo(self.next_no());
         let role = Role {
@@ -456,7 +456,7 @@ impl<'a> Transaction<'a> {
         if let Some(tenant) = new.as_ref().and_then(|new| new.tenant.as_ref()) {
             self.tenant(tenant)?;
         }
-        let old = self.state.lockdown_in_force(self.now);
+        let old = self.state.lockdown.clone();
         let same = match (&old, &new) {
             (Some(old), Some(new)) => {
                 old.tenant == new.tenant && old.retry_after_s == new.retry_after_s && old.until == new.until
@@ -474,7 +474,7 @@ impl<'a> Transaction<'a> {
             });
             self.log(Target::Lockdown { tenant }, Effect::Changed);
         }
-        Ok(Resource::Lockdown(self.state.lockdown_in_force(self.now)))
+        Ok(Resource::Lockdown(self.state.lockdown.clone()))
     }
 }
 
@@ -508,10 +508,10 @@ fn has_room(used: usize) -> Result<(), Refusal> {
 fn is_unique(home: &Tenant, id: &UserId, user: &User) -> Result<(), Refusal> {
     for (_, other) in home.users.iter().filter(|(other, _)| *other != id) {
         if let Some(email) = user.email.as_ref().filter(|email| other.email.as_ref() == Some(email)) {
-            return Err(Refusal::Exists(email.clone()));
+            return Err(Refusal::Exists(format!("a user with the email {email:?}")));
         }
         if let Some(identity) = user.identities.intersection(&other.identities).next() {
-            return Err(Refusal::Exists(identity.subject.clone()));
+            return Err(Refusal::Exists(format!("a user with the identity {:?}", identity.subject)));
         }
     }
     Ok(())
