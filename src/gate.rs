@@ -5,11 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use crate::cache::{Found, PermissionCache};
-use crate::domain::{Access, Clock, Floors, Freshness, TenantName, UserId, Version};
+use crate::domain::{Access, Clock, Floors, Freshness, Stamp, TenantName, UserId, Version};
 use crate::feed::{Controls, Feed};
 use crate::store::StoreError;
-use crate::token::{TokenError, Verified, Verifier};
+use crate::token::{Permissions, PermissionsError, TokenError, Verified, Verifier};
 
 /// What a replica does that may have missed a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +190,22 @@ impl Gate {
             OnStale::Deny => Err(Denied::PastBound),
             OnStale::Lookup => Ok(Trust::Database),
             OnStale::Serve => Ok(Trust::Marked),
+        }
+    }
+}
+
+/// What goes into a token passes the gate, too: a replica that may have missed a change puts nothing into one.
+#[async_trait]
+impl Permissions for Gate {
+    async fn access(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+    ) -> Result<Option<(Arc<Access>, Stamp)>, PermissionsError> {
+        match self.access_of(tenant, user).await {
+            Ok(found) => Ok(found.map(|found| (found.access, found.stamp))),
+            Err(Denied::Store(error)) => Err(error.into()),
+            Err(_) => Err(PermissionsError::PastBound),
         }
     }
 }

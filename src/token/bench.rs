@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Algorithm, Client, GuessLimits, Issued, KeySet, Login, Mint, PasswordSettings, Passwords, Permissions, Secret,
-    SessionError, SessionParts, Sessions, TokenPermissions, TokenSettings, Vault, Verifier,
+    Algorithm, Client, GuessLimits, Issued, KeySet, Login, Mint, PasswordSettings, Passwords, Permissions,
+    PermissionsError, Secret, SessionError, SessionParts, SessionSettings, Sessions, TokenPermissions, TokenSettings,
+    Vault, Verifier,
 };
 use crate::domain::operation::{NewRole, NewUser, Operation};
 use crate::domain::records::{Status, UserKind};
@@ -90,7 +91,7 @@ type Answer = Option<(Arc<Access>, Stamp)>;
 
 #[async_trait]
 impl Permissions for Naive {
-    async fn access(&self, tenant: &TenantName, user: &UserId) -> Result<Answer, StoreError> {
+    async fn access(&self, tenant: &TenantName, user: &UserId) -> Result<Answer, PermissionsError> {
         let key = (tenant.clone(), user.clone());
         if self.feed.held.lock().unwrap().is_some()
             && let Some(answer) = self.answers.lock().unwrap().get(&key)
@@ -203,6 +204,7 @@ impl Bench {
         let mint = Arc::new(Mint::new(Arc::clone(&keys), settings, any_clock(), Arc::<SystemRandom>::clone(&random)));
         let settings = PasswordSettings { memory_kib: 8, iterations: 1, ..PasswordSettings::default() };
         let passwords = Arc::new(Passwords::new(settings, Arc::<SystemRandom>::clone(&random)).unwrap());
+        let settings = SessionSettings { refresh_ttl: REFRESH_TTL, refresh_budget: 2000, guesses: wishes.limits };
         let permissions: Arc<dyn Permissions> =
             Arc::new(Naive { store: Arc::clone(&store), feed: Arc::clone(&feed), answers: Mutex::default() });
         let parts = SessionParts {
@@ -214,7 +216,7 @@ impl Bench {
             clock: any_clock(),
             random,
         };
-        let sessions = Arc::new(Sessions::open(parts, &vault, REFRESH_TTL, wishes.limits).await.unwrap());
+        let sessions = Arc::new(Sessions::open(parts, &vault, settings).await.unwrap());
         Self { clock, store, feed, applied, keys, mint, verifier, passwords, sessions }
     }
 

@@ -6,6 +6,7 @@
 mod algorithm;
 #[cfg(test)]
 pub(crate) mod bench;
+mod budget;
 mod claims;
 mod jws;
 mod keys;
@@ -25,7 +26,8 @@ pub use limit::{GuessLimits, Rate};
 pub use mint::{Mint, MintError, Minted, Snapshot, TokenPermissions, TokenSettings};
 pub use passwords::{PasswordError, PasswordSettings, Passwords};
 pub use sessions::{
-    Authenticated, Client, Issued, Login, Parts as SessionParts, Permissions, Secret, SessionError, Sessions,
+    Authenticated, Client, Issued, Login, Parts as SessionParts, Permissions, PermissionsError, Secret, SessionError,
+    SessionSettings, Sessions,
 };
 pub use vault::{SecretError, Vault, VaultError};
 pub use verified::Verified;

@@ -1,11 +1,12 @@
 //! Sessions: sign-in, refresh, end. Each answers with a token that rests on what was read after everything else was done.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::budget::Budget;
 use super::limit::{Attempt, GuessLimits, Guesses};
 use super::mint::{Mint, MintError, Minted, Snapshot};
 use super::passwords::{PasswordError, Passwords, is_generated};
@@ -21,6 +22,8 @@ use crate::store::{Credentials, NewSession, Rotation, Store, StoreError, Written
 const FIRST_PARTY_CLIENT: &str = "permcast";
 /// Between two looks at permissions that have not come far enough yet.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(2);
+/// Over how long those come back for whom there was no room.
+const BUSY_SPREAD: Duration = Duration::from_secs(3);
 /// What is kept of a `User-Agent`, in characters.
 const USER_AGENT_CHARS_MAX: usize = 256;
 
@@ -29,7 +32,30 @@ const USER_AGENT_CHARS_MAX: usize = 256;
 pub trait Permissions: Send + Sync + 'static {
     /// What a user may do and the position as of which it holds; `None` where there is no such user, or he or his tenant
     /// is not active.
-    async fn access(&self, tenant: &TenantName, user: &UserId) -> Result<Option<(Arc<Access>, Stamp)>, StoreError>;
+    async fn access(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+    ) -> Result<Option<(Arc<Access>, Stamp)>, PermissionsError>;
+}
+
+/// Why permissions cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum PermissionsError {
+    /// This replica may have missed a change and does not decide.
+    #[error("this replica is beyond its bound of staleness")]
+    PastBound,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<PermissionsError> for SessionError {
+    fn from(error: PermissionsError) -> Self {
+        match error {
+            PermissionsError::PastBound => Self::PastBound,
+            PermissionsError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// Why a session was not opened or a token not refreshed.
@@ -50,6 +76,12 @@ pub enum SessionError {
     /// All but operators are locked out.
     #[error("locked down")]
     Locked { retry_after_s: u32 },
+    /// More refreshes than the budget has room for.
+    #[error("too many refreshes at this moment")]
+    Busy { retry_after: Duration },
+    /// This replica may have missed a change: what it knows is not to be put into a token.
+    #[error("this replica is beyond its bound of staleness")]
+    PastBound,
     /// No token can be made yet that is as new as it must be.
     #[error("the permissions have not come far enough yet")]
     Behind,
@@ -126,20 +158,56 @@ pub struct Parts {
 pub struct Sessions {
     parts: Parts,
     refresh_tokens: RefreshTokens,
-    refresh_ttl: Duration,
+    settings: SessionSettings,
     guesses: Mutex<Guesses>,
+    budget: Mutex<Budget>,
+}
+
+/// What of sessions can be set.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionSettings {
+    /// The longest life of a session, and so of its refresh tokens.
+    pub refresh_ttl: Duration,
+    /// Refreshes a second that the whole deployment takes.
+    pub refresh_budget: u32,
+    pub guesses: GuessLimits,
 }
 
 impl Sessions {
     /// Reads the secret behind the refresh tokens, and makes it at the first start.
-    pub async fn open(
-        parts: Parts,
-        vault: &Vault,
-        refresh_ttl: Duration,
-        limits: GuessLimits,
-    ) -> Result<Self, SecretError> {
+    pub async fn open(parts: Parts, vault: &Vault, settings: SessionSettings) -> Result<Self, SecretError> {
         let refresh_tokens = RefreshTokens::open(&*parts.store, vault, &*parts.random).await?;
-        Ok(Self { parts, refresh_tokens, refresh_ttl, guesses: Mutex::new(Guesses::new(limits)) })
+        let guesses = Mutex::new(Guesses::new(settings.guesses));
+        let budget = Mutex::new(Budget::new(settings.refresh_budget));
+        Ok(Self { parts, refresh_tokens, settings, guesses, budget })
+    }
+
+    /// `iss` of the tokens.
+    pub fn issuer(&self) -> &str {
+        &self.parts.mint.settings().issuer
+    }
+
+    /// `aud` of the tokens.
+    pub fn audience(&self) -> &str {
+        &self.parts.mint.settings().audience
+    }
+
+    /// The longest life of a refresh token.
+    pub fn refresh_ttl(&self) -> Duration {
+        self.settings.refresh_ttl
+    }
+
+    /// Says how many replicas share the budget of refreshes.
+    pub fn set_live_replicas(&self, replicas: u32) {
+        self.budget().set_live_replicas(replicas);
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn guesses(&self) -> MutexGuard<'_, Guesses> {
+        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Signs a user in by his password.
@@ -147,24 +215,26 @@ impl Sessions {
         // A generated secret is for programs, whose hash is fast: here it would betray by its speed that it is there.
         let somebody =
             self.authenticate(login, client, |hash| !hash.password.as_ref().is_some_and(is_generated)).await?;
-        self.admit(&somebody).await?;
+        self.check_lockdown(&somebody.tenant, &somebody.credentials.user).await?;
         let id = self.parts.random.bytes();
         let refresh = self.refresh_tokens.first(id, &*self.parts.random);
-        self.begin(somebody, id, Some(refresh), self.refresh_ttl, FIRST_PARTY_CLIENT.to_owned(), client).await
+        self.begin(somebody, id, Some(refresh), self.settings.refresh_ttl, FIRST_PARTY_CLIENT.to_owned(), client).await
     }
 
     /// Gives a service account a token for its secret (RFC 6749, 4.4); without a refresh token, as it can come again.
     pub async fn client_credentials(&self, login: Login, client: &Client) -> Result<Issued, SessionError> {
         let somebody = self.authenticate_service(login, client).await?;
-        self.admit(&somebody).await?;
         let (id, client_id) = (self.parts.random.bytes(), somebody.credentials.user.to_string());
         let ttl = self.parts.mint.settings().ttl;
         self.begin(somebody, id, None, ttl, client_id, client).await
     }
 
-    /// A service account by its secret.
+    /// A service account by its secret, unless it is locked out.
     pub async fn authenticate_service(&self, login: Login, client: &Client) -> Result<Authenticated, SessionError> {
-        self.authenticate(login, client, |credentials| credentials.kind == UserKind::Service).await
+        let service = |credentials: &Credentials| credentials.kind == UserKind::Service;
+        let somebody = self.authenticate(login, client, service).await?;
+        self.check_lockdown(&somebody.tenant, &somebody.credentials.user).await?;
+        Ok(somebody)
     }
 
     /// What an authenticated user may do.
@@ -182,8 +252,9 @@ impl Sessions {
     ) -> Result<Authenticated, SessionError> {
         let Parts { store, passwords, clock, .. } = &self.parts;
         let attempt = Attempt::new(&login.tenant, &login.user, client.address);
-        let guesses = || self.guesses.lock().unwrap_or_else(PoisonError::into_inner);
-        guesses().admit(&attempt, clock.boottime()).map_err(|retry_after| SessionError::TooMany { retry_after })?;
+        self.guesses()
+            .admit(&attempt, clock.boottime())
+            .map_err(|retry_after| SessionError::TooMany { retry_after })?;
         let decided = async {
             let tenant: Option<TenantName> = login.tenant.parse().ok();
             // No email or id is longer; what is goes no further.
@@ -198,7 +269,7 @@ impl Sessions {
         };
         match decided.await {
             Ok(Some((tenant, credentials))) => {
-                guesses().succeeded(&attempt, clock.boottime());
+                self.guesses().succeeded(&attempt, clock.boottime());
                 Ok(Authenticated { tenant, credentials })
             }
             Ok(None) => {
@@ -206,17 +277,13 @@ impl Sessions {
                 Err(SessionError::Refused)
             }
             Err(error) => {
-                guesses().undecided(&attempt, clock.boottime());
+                self.guesses().undecided(&attempt, clock.boottime());
                 Err(error)
             }
         }
     }
 
-    /// Whether a lockdown lets him in. Asked only after the password was right.
-    async fn admit(&self, somebody: &Authenticated) -> Result<(), SessionError> {
-        self.check_lockdown(&somebody.tenant, &somebody.credentials.user).await
-    }
-
+    /// Whether a lockdown lets him in. Asked only after the password was right, or the refresh token one of ours.
     async fn check_lockdown(&self, tenant: &TenantName, user: &UserId) -> Result<(), SessionError> {
         let Some(lockdown) = self.parts.store.lockdown().await? else { return Ok(()) };
         if lockdown.tenant.as_ref().is_some_and(|locked| locked != tenant) {
@@ -259,6 +326,11 @@ impl Sessions {
         let store = &self.parts.store;
         let not_ours = SessionError::InvalidGrant("the refresh token is not one of ours");
         let presented = self.refresh_tokens.read(token).ok_or(not_ours)?;
+        let admitted = self.budget().admit(self.parts.clock.boottime());
+        admitted.map_err(|wait| {
+            // Spread, so that those who are told to wait do not come back together.
+            SessionError::Busy { retry_after: wait + self.parts.random.up_to(BUSY_SPREAD) }
+        })?;
         // Before the rotation: who is locked out keeps a token that is good when the lockdown is lifted.
         if store.lockdown().await?.is_some() {
             let live = store.load_session(&presented.session).await?.value.ok_or(SESSION_OVER)?;
