@@ -88,13 +88,11 @@ fn common_args(actor: &Actor, now: Timestamp, place: Option<&TenantName>) -> Vec
 fn common(actor: &Actor, row: &SqliteRow) -> Result<Common, sqlx::Error> {
     let rights = match actor {
         Actor::System(_) => Some(Rights::System),
-        Actor::User { tenant, .. } => match get::<Option<i64>>(row, "me")? {
-            None => None,
-            Some(_) => {
-                let permissions: PermissionSet = grants(row, "rights")?.into_iter().collect();
-                Some(Rights::User { tenant: tenant.clone(), permissions })
-            }
-        },
+        Actor::User { tenant, .. } if get::<Option<i64>>(row, "me")?.is_some() => {
+            let permissions: PermissionSet = grants(row, "rights")?.into_iter().collect();
+            Some(Rights::User { tenant: tenant.clone(), permissions })
+        }
+        Actor::User { .. } => None,
     };
     Ok(Common { head: log::seq(row, "head")?, rights, place: get(row, "place")? })
 }
@@ -237,6 +235,12 @@ impl UserFacts {
     }
 }
 
+/// A grant that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) expires_at: Option<Timestamp>,
+}
+
 /// Facts for giving and taking.
 #[derive(Debug)]
 pub(super) struct GrantFacts {
@@ -244,8 +248,8 @@ pub(super) struct GrantFacts {
     pub(super) role: Option<i64>,
     /// The reserved permissions that the role gives.
     pub(super) bears: Vec<Grant>,
-    /// The grant as it stands: not there, or there with this expiry.
-    pub(super) stands: Option<Option<Timestamp>>,
+    /// The grant as it stands, if it does.
+    pub(super) stands: Option<Standing>,
     /// How many grants the user has.
     pub(super) count: i64,
 }
@@ -290,7 +294,7 @@ impl GrantFacts {
     pub(super) fn read(actor: &Actor, row: &SqliteRow) -> Result<(Common, Self), sqlx::Error> {
         let stands = match get::<Option<i64>>(row, "stands")? {
             None => None,
-            Some(_) => Some(maybe_time(row, "expires_at")?),
+            Some(_) => Some(Standing { expires_at: maybe_time(row, "expires_at")? }),
         };
         let facts = Self {
             user: get(row, "user")?,
@@ -382,7 +386,7 @@ impl Common {
 
 /// A list of names as a statement's argument.
 pub(super) fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    serde_json::Value::from_iter(names).to_string()
+    names.collect::<serde_json::Value>().to_string()
 }
 
 /// Identities as a statement's argument.

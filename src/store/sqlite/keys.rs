@@ -104,14 +104,14 @@ impl Work for KeyRotation {
     type Answer = Written;
 
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
+        // A key that was put out of use never comes back into it.
+        const OUT_OF_USE: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE kid IN ($1, $2) \
+             AND state IN ('previous', 'retired')) AS found";
         let refused = |refusal| Fault::Refused { index: 0, refusal };
         let (sql, args) = TenantFacts::question(&self.actor, transaction.now, None);
         let (common, _) = TenantFacts::read(&self.actor, &transaction.one(sql, args).await?)?;
         common.entered(None).map_err(refused)?;
 
-        // A key that was put out of use never comes back into it.
-        const OUT_OF_USE: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE kid IN ($1, $2) \
-             AND state IN ('previous', 'retired')) AS found";
         let row = transaction.one(OUT_OF_USE, args![self.current.kid.as_str(), self.next.kid.as_str()]).await?;
         if get::<bool>(&row, "found")? {
             return Err(refused(Refusal::Invalid("this key was in use before")));

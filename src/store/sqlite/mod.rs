@@ -101,17 +101,15 @@ impl Store for SqliteStore {
     async fn tail(&self, after: Seq) -> Result<TailPage, StoreError> {
         const DOING: &str = "reading the log's tail";
         let open = self.open.load_full();
-        let page = self
-            .in_time(DOING, async {
-                let mut connection = open.tail.lock().await;
-                self.place.check(open.file)?;
-                let page = log::tail(&mut connection, after).await.map_err(failed(DOING))?;
-                // Once more: it may have been replaced meanwhile.
-                self.place.check(open.file)?;
-                Ok(page)
-            })
-            .await?;
-        page
+        self.in_time(DOING, async {
+            let mut connection = open.tail.lock().await;
+            self.place.check(open.file)?;
+            let page = log::tail(&mut connection, after).await.map_err(failed(DOING))?;
+            // Once more: it may have been replaced meanwhile.
+            self.place.check(open.file)?;
+            Ok(page)
+        })
+        .await?
     }
 
     async fn position_at(&self, time: Timestamp) -> Result<Seq, StoreError> {
@@ -285,5 +283,9 @@ impl Store for SqliteStore {
     }
 }
 
+#[cfg(test)]
+mod file_tests;
+#[cfg(test)]
+mod shell_tests;
 #[cfg(test)]
 mod tests;

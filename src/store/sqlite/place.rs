@@ -156,11 +156,11 @@ impl Place {
 
     /// Takes the steps that are missing, all in one transaction under the writer's lock.
     async fn migrate(&self, connection: &mut SqliteConnection, random: &dyn Random) -> Result<(), StoreError> {
-        let doing = || failed("migrating the database");
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(doing())?;
         const STATE: &str = "SELECT (SELECT user_version FROM pragma_user_version) AS version, \
              (SELECT application_id FROM pragma_application_id) AS application, \
              (SELECT count(*) FROM sqlite_schema) AS things";
+        let doing = || failed("migrating the database");
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(doing())?;
         let row = query(STATE, vec![]).fetch_one(&mut *transaction).await.map_err(doing())?;
         let taken: i64 = get(&row, "version").map_err(doing())?;
         let application: i64 = get(&row, "application").map_err(doing())?;

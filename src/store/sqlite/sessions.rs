@@ -69,6 +69,9 @@ impl Work for Rotating {
         const FACTS: &str = "SELECT s.refresh, s.previous, s.issued_at, l.id, l.tenant_name, l.user_id, l.expires_at, \
                  EXISTS (SELECT 1 FROM used_tokens u WHERE u.session = s.id AND u.digest = $2) AS used \
              FROM sessions s LEFT JOIN standing_sessions l ON l.id = s.id AND l.expires_at > $3 WHERE s.id = $1";
+        const ROTATE: &str = "INSERT INTO used_tokens (session, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING; \
+             UPDATE sessions SET previous = refresh, refresh = $3, issued_at = $4, last_refresh_at = $4, \
+                 seen = (SELECT COALESCE(MAX(seq), 0) FROM changes) WHERE id = $1";
         let (id, now) = (self.session.as_str(), transaction.now);
         let rows = transaction.all(FACTS, args![id, &self.presented[..], now]).await?;
         let Some(row) = rows.first() else { return Ok(Rotation::Unknown) };
@@ -82,9 +85,6 @@ impl Work for Rotating {
             if young {
                 return Ok(Rotation::Kept(live));
             }
-            const ROTATE: &str = "INSERT INTO used_tokens (session, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING; \
-                 UPDATE sessions SET previous = refresh, refresh = $3, issued_at = $4, last_refresh_at = $4, \
-                     seen = (SELECT COALESCE(MAX(seq), 0) FROM changes) WHERE id = $1";
             transaction.execute(ROTATE, args![id, &self.presented[..], &self.successor[..], now]).await?;
             return Ok(Rotation::Rotated(live));
         }

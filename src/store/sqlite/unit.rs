@@ -77,6 +77,11 @@ struct Decision {
     plan: Result<Plan, Refusal>,
 }
 
+/// A place that was entered is there.
+fn number(place: Option<i64>) -> Result<i64, Refusal> {
+    place.ok_or(Refusal::UnknownTenant)
+}
+
 /// Reads what an operation is decided from, and decides it.
 async fn decide(
     transaction: &mut Transaction<'_>,
@@ -108,11 +113,6 @@ async fn decide(
             Ok(Decision { head: common.head, plan })
         }};
     }
-    /// A place that was entered is there.
-    fn number(place: Option<i64>) -> Result<i64, Refusal> {
-        place.ok_or(Refusal::UnknownTenant)
-    }
-
     match operation {
         Op::CreateTenant(new) => {
             asked!(TenantFacts, TenantFacts::question(asker, now, Some(&new.name)), |_r, _p, f| {

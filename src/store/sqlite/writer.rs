@@ -344,6 +344,9 @@ impl Writer {
     }
 
     async fn commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(Epoch, Vec<Change>, bool), StoreError> {
+        const COMMIT: &str = "COMMIT";
+        const CLEAR_AND_COMMIT: &str =
+            "UPDATE acting SET label = NULL, session = NULL, at = NULL, summary = NULL, mark = NULL; COMMIT";
         let opened = self.open.load().file;
         self.place.check(opened)?;
         let mut connection = match self.connection.take() {
@@ -370,9 +373,6 @@ impl Writer {
         for job in jobs {
             job.run(&mut transaction).await.map_err(failed("writing"))?;
         }
-        const COMMIT: &str = "COMMIT";
-        const CLEAR_AND_COMMIT: &str =
-            "UPDATE acting SET label = NULL, session = NULL, at = NULL, summary = NULL, mark = NULL; COMMIT";
         let commit = if transaction.acted { CLEAR_AND_COMMIT } else { COMMIT };
         transaction.execute(commit, vec![]).await.map_err(failed("committing"))?;
         let changes = transaction.changes;

@@ -4,7 +4,7 @@ use crate::domain::operation::Resource;
 use crate::domain::rules::{Refusal, Rights};
 use crate::domain::{Grant, RoleName, Timestamp, UserId};
 
-use super::super::facts::GrantFacts;
+use super::super::facts::{GrantFacts, Standing};
 use super::super::sql::{Arg, args};
 use super::super::writer::operation;
 use super::{Decided, Plan, has_room, is_lasting, operates};
@@ -46,7 +46,7 @@ pub(in super::super) fn grant(
             Resource::PermissionGrant { user: id.clone(), permission: grant.clone(), expires_at }
         }
     };
-    if facts.stands == Some(expires_at) {
+    if facts.stands == Some(Standing { expires_at }) {
         return Ok(Plan::nothing(resource));
     }
     if facts.stands.is_none() {
@@ -63,13 +63,13 @@ pub(in super::super) fn grant(
                  ON CONFLICT (user, permission) DO UPDATE SET expires_at = excluded.expires_at"
         ),
     };
-    let shortened = facts.stands.is_some_and(is_lasting) && !is_lasting(expires_at);
+    let shortened = facts.stands.is_some_and(|old| is_lasting(old.expires_at)) && !is_lasting(expires_at);
     Ok(Plan::script(sql, args, resource).losing_operator_if(operates && shortened))
 }
 
 pub(in super::super) fn revoke(rights: &Rights, facts: &GrantFacts, id: &UserId, thing: Thing<'_>) -> Decided {
     let (args, operates) = key(rights, facts, id, thing)?;
-    let Some(expires_at) = facts.stands else { return Ok(Plan::nothing(Resource::Nothing)) };
+    let Some(Standing { expires_at }) = facts.stands else { return Ok(Plan::nothing(Resource::Nothing)) };
     let sql = match thing {
         Thing::Role(_) => operation!("DELETE FROM user_roles WHERE user = $5 AND role = $6"),
         Thing::Permission(_) => operation!("DELETE FROM user_permissions WHERE user = $5 AND permission = $6"),

@@ -1,0 +1,181 @@
+//! Durable writes a second: how much concurrent administrators gain from sharing commits, beside what SQLite itself does
+//! with one row a commit.
+//!
+//! `cargo bench --bench writes [seconds per row of the table]`
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use permcast::domain::operation::{NewUser, Operation};
+use permcast::domain::permission::OPERATOR;
+use permcast::domain::records::{Status, UserKind};
+use permcast::domain::{Actor, Change, Epoch, Random as _, SessionId, TenantName, Timestamp, Unit, UserId};
+use permcast::runtime::{SystemClock, SystemRandom};
+use permcast::store::sqlite::SqliteStore;
+use permcast::store::{CommitListener, NewSession, Store, StoreOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
+
+struct Deaf;
+
+impl CommitListener for Deaf {
+    fn committed(&self, _: Epoch, _: &[Change]) {}
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let seconds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(3);
+    let period = Duration::from_secs(seconds);
+    let directory = tempfile::tempdir_in(".")?;
+    let floor = single_rows(&directory.path().join("floor.db"), period).await?;
+    println!("{:<44} {:>9} {:>8} {:>8} {:>8}", "", "writes/s", "p50 µs", "p99 µs", "× one");
+    floor.show("one row a commit, SQLite alone (the floor)", None);
+
+    let store = Arc::new(company(&directory.path().join("permcast.db")).await?);
+    let mut one = None;
+    for writers in [1, 2, 8, 32, 128] {
+        let measured = administrators(&store, writers, period).await?;
+        measured.show(&format!("{writers} at a time, checked and logged"), one);
+        one = one.or(Some(measured.rate()));
+    }
+    store.close().await;
+    Ok(())
+}
+
+struct Measured {
+    times: Histogram<u64>,
+    took: Duration,
+}
+
+impl Measured {
+    fn rate(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+        let writes = self.times.len() as f64;
+        writes / self.took.as_secs_f64()
+    }
+
+    fn show(&self, what: &str, one: Option<f64>) {
+        let (p50, p99) = (self.times.value_at_quantile(0.5), self.times.value_at_quantile(0.99));
+        let gain = one.map_or(String::new(), |one| format!("{:.1}", self.rate() / one));
+        println!("{what:<44} {:>9.0} {p50:>8} {p99:>8} {gain:>8}", self.rate());
+    }
+}
+
+fn micros(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+async fn single_rows(path: &Path, period: Duration) -> Result<Measured, Box<dyn std::error::Error>> {
+    let mut connection = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .connect()
+        .await?;
+    connection.execute("CREATE TABLE row (no INTEGER PRIMARY KEY, text TEXT)").await?;
+    let (begun, mut times) = (Instant::now(), Histogram::new(3)?);
+    while begun.elapsed() < period {
+        let one = Instant::now();
+        sqlx::query("INSERT INTO row (text) VALUES ($1)").bind("permission granted").execute(&mut connection).await?;
+        times.record(micros(one))?;
+    }
+    let took = begun.elapsed();
+    connection.close().await?;
+    Ok(Measured { times, took })
+}
+
+async fn company(path: &Path) -> Result<SqliteStore, Box<dyn std::error::Error>> {
+    let options = StoreOptions {
+        id_rest: Duration::from_hours(720),
+        refresh_grace: Duration::from_secs(10),
+        deadline: Duration::from_secs(10),
+        listener: Arc::new(Deaf),
+    };
+    let address = path.to_str().ok_or("the path is no text")?;
+    let store = SqliteStore::open(address, options, Arc::new(SystemClock), &SystemRandom).await?;
+    let home = TenantName::first();
+    let mut operations: Vec<Operation> = (0..500).map(|n| create(&home, &format!("u{n}"))).collect();
+    operations.push(create(&home, "ada"));
+    operations.push(Operation::GrantPermission {
+        tenant: home,
+        user: "ada".parse()?,
+        permission: OPERATOR.parse()?,
+        expires_at: None,
+    });
+    store.write(Unit { actor: Actor::System("system"), operations }).await?;
+    Ok(store)
+}
+
+fn create(home: &TenantName, id: &str) -> Operation {
+    let user = NewUser {
+        id: id.parse().expect("it is a user's id"),
+        name: String::new(),
+        email: None,
+        kind: UserKind::Person,
+        password: None,
+        status: Status::Active,
+        identities: Vec::new(),
+    };
+    Operation::CreateUser { tenant: home.clone(), user }
+}
+
+/// So many administrators, each giving a permission and taking it again.
+async fn administrators(
+    store: &Arc<SqliteStore>,
+    writers: usize,
+    period: Duration,
+) -> Result<Measured, Box<dyn std::error::Error>> {
+    let home = TenantName::first();
+    let ada: UserId = "ada".parse()?;
+    let mut bits = [0; 16];
+    SystemRandom.fill(&mut bits);
+    let session = SessionId::from_random(bits);
+    let opened = store
+        .open_session(NewSession {
+            id: session.clone(),
+            tenant: home.clone(),
+            user: ada.clone(),
+            refresh: None,
+            password: None,
+            address: String::new(),
+            user_agent: String::new(),
+            expires_at: Timestamp::from_millis(i64::MAX),
+        })
+        .await?;
+    opened.ok_or("ada may not sign in")?;
+    let actor = Actor::User { tenant: home.clone(), user: ada, session };
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..writers {
+        let (store, actor, home) = (Arc::clone(store), actor.clone(), home.clone());
+        tasks.spawn(async move {
+            let user: UserId = format!("u{writer}").parse().expect("it is a user's id");
+            let mut times = Histogram::<u64>::new(3).expect("three digits are allowed");
+            for turn in 0_u64.. {
+                if begun.elapsed() >= period {
+                    break;
+                }
+                let (tenant, user) = (home.clone(), user.clone());
+                let permission = "invoices:read".parse().expect("it is a permission");
+                let operation = if turn.is_multiple_of(2) {
+                    Operation::GrantPermission { tenant, user, permission, expires_at: None }
+                } else {
+                    Operation::RevokePermission { tenant, user, permission }
+                };
+                let one = Instant::now();
+                let written = store.write(Unit { actor: actor.clone(), operations: vec![operation] }).await;
+                assert_eq!(written.expect("the disk has room").changes.len(), 1);
+                times.record(micros(one)).expect("it took less than an age");
+            }
+            times
+        });
+    }
+    let mut times = Histogram::new(3)?;
+    while let Some(own) = tasks.join_next().await {
+        times.add(own?)?;
+    }
+    Ok(Measured { times, took: begun.elapsed() })
+}

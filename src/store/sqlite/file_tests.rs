@@ -1,0 +1,316 @@
+//! What only a database in a file can show: processes side by side, a replaced file, a full disk, a lock.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::SqliteStore;
+use super::place::Place;
+use crate::domain::operation::Operation;
+use crate::domain::rules::Refusal;
+use crate::domain::{Actor, Change, Clock, Epoch, Seq, Unit};
+use crate::store::contract::bench::Counting;
+use crate::store::contract::words::{add_user, forbid, give, permit, tenant, user};
+use crate::store::{CommitListener, Store, StoreError, StoreOptions, WriteError};
+
+/// A moment.
+struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> crate::domain::Timestamp {
+        "2026-11-24T20:00:00Z".parse().unwrap()
+    }
+
+    fn boottime(&self) -> crate::domain::Boottime {
+        crate::domain::Boottime(Duration::ZERO)
+    }
+}
+
+struct Deaf;
+
+impl CommitListener for Deaf {
+    fn committed(&self, _: Epoch, _: &[Change]) {}
+}
+
+#[derive(Default)]
+struct Told(Mutex<Vec<Change>>);
+
+impl CommitListener for Told {
+    fn committed(&self, _: Epoch, changes: &[Change]) {
+        self.0.lock().unwrap().extend_from_slice(changes);
+    }
+}
+
+pub(super) fn options() -> StoreOptions {
+    StoreOptions {
+        id_rest: Duration::from_hours(1),
+        refresh_grace: Duration::from_secs(10),
+        deadline: Duration::from_secs(10),
+        listener: Arc::new(Deaf),
+    }
+}
+
+async fn try_open(path: &Path, options: StoreOptions) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(path.to_str().unwrap(), options, Arc::new(Standing), &Counting::default()).await
+}
+
+pub(super) async fn started(path: &Path, options: StoreOptions) -> SqliteStore {
+    try_open(path, options).await.unwrap()
+}
+
+fn unit(operations: Vec<Operation>) -> Unit {
+    Unit { actor: Actor::System("system"), operations }
+}
+
+async fn head(store: &SqliteStore) -> Seq {
+    store.tail(Seq::MAX).await.unwrap().head
+}
+
+#[tokio::test]
+async fn two_may_create_one_database_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    let stores = join_all((0..4).map(|_| started(&path, options()))).await;
+    let epochs = join_all(stores.iter().map(async |store| store.tail(Seq::ZERO).await.unwrap().epoch)).await;
+    assert!(epochs.iter().all(|epoch| *epoch == epochs[0]), "{epochs:?}");
+    for store in stores {
+        store.close().await;
+    }
+    let again = started(&path, options()).await;
+    assert_eq!(again.tail(Seq::ZERO).await.unwrap().epoch, epochs[0], "the epoch stays");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_write_to_one_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    let (a, b) = (started(&path, options()).await, started(&path, options()).await);
+    a.write(unit(vec![add_user("ben"), add_user("cleo")])).await.unwrap();
+    let many = async |store: &SqliteStore, id: &str| {
+        for n in 0..40 {
+            let (one, two) = (format!("{id}{n}"), format!("{id}x{n}"));
+            let both = [store.write(unit(vec![permit(id, &one)])), store.write(unit(vec![permit(id, &two)]))];
+            for written in join_all(both).await {
+                assert_eq!(written.unwrap().changes.len(), 1);
+            }
+        }
+    };
+    tokio::join!(many(&a, "ben"), many(&b, "cleo"));
+    let page = a.tail(Seq::ZERO).await.unwrap();
+    assert_eq!(page.changes.len(), 2 + 160);
+    assert_eq!(page.head.get(), 162);
+    assert_eq!(page.changes, b.tail(Seq::ZERO).await.unwrap().changes);
+}
+
+#[tokio::test]
+async fn the_file_at_the_path_must_be_the_one_that_is_open() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    let store = started(&path, options()).await;
+    store.write(unit(vec![add_user("ben")])).await.unwrap();
+    let before = store.tail(Seq::ZERO).await.unwrap();
+
+    for suffix in ["", "-wal", "-shm"] {
+        let name = |stem: &str| directory.path().join(format!("{stem}{suffix}"));
+        std::fs::rename(name("permcast.db"), name("old.db")).unwrap();
+    }
+    assert!(matches!(store.tail(Seq::ZERO).await, Err(StoreError::Replaced(_))));
+    let refused = store.write(unit(vec![add_user("cleo")])).await;
+    assert!(matches!(refused, Err(WriteError::Store(StoreError::Replaced(_)))), "{refused:?}");
+    assert!(store.reopen().await.is_err(), "it makes no new database");
+    assert!(!path.exists());
+
+    let other = started(&path, options()).await;
+    other.close().await;
+    assert!(matches!(store.tail(Seq::ZERO).await, Err(StoreError::Replaced(_))));
+    store.reopen().await.unwrap();
+    let after = store.tail(Seq::ZERO).await.unwrap();
+    assert_eq!((after.head, after.changes.len()), (Seq::ZERO, 0));
+    assert!(store.user(&tenant("default"), &user("ben")).await.unwrap().is_none());
+    store.write(unit(vec![add_user("cleo")])).await.unwrap();
+    assert_eq!(head(&store).await.get(), 1);
+    assert_eq!(before.changes.len(), 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_fails_what_it_must_and_loses_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    started(&path, options()).await.close().await;
+    let pages = std::fs::metadata(&path).unwrap().len() / 4096 + 20;
+    let mut place = Place::new(path.to_str().unwrap(), Duration::from_secs(10)).unwrap();
+    place.pages_max = Some(u32::try_from(pages).unwrap());
+    let told = Arc::new(Told::default());
+    let listening = StoreOptions { listener: Arc::<Told>::clone(&told), ..options() };
+    let store = SqliteStore::at(place, listening, Arc::new(Standing), &Counting::default()).await.unwrap();
+
+    let mut acknowledged = Vec::new();
+    let mut n = 0;
+    let failed = loop {
+        // Several share a commit; those of the failing one fail together.
+        let ids: Vec<String> =
+            (0..4).map(|k| format!("a-user-with-quite-a-long-id-so-that-pages-fill-{n}-{k}")).collect();
+        let results = join_all(ids.iter().map(|id| store.write(unit(vec![add_user(id)])))).await;
+        let mut failed = Vec::new();
+        for (id, result) in ids.into_iter().zip(results) {
+            match result {
+                Ok(_) => acknowledged.push(id),
+                Err(error) => failed.push(error),
+            }
+        }
+        if !failed.is_empty() {
+            break failed;
+        }
+        n += 1;
+        assert!(n < 10_000, "it never filled up");
+    };
+    assert_eq!(failed.len(), 4, "{failed:?}");
+    let unavailable = |error: &WriteError| matches!(error, WriteError::Store(StoreError::Unavailable { .. }));
+    assert!(failed.iter().all(unavailable), "{failed:?}");
+    let page = store.tail(Seq::ZERO).await.unwrap();
+    assert_eq!(page.changes.len(), acknowledged.len());
+    assert_eq!(*told.0.lock().unwrap(), page.changes);
+    for id in &acknowledged {
+        assert!(store.user(&tenant("default"), &user(id)).await.unwrap().is_some(), "{id} was acknowledged");
+    }
+    store.close().await;
+
+    // With room again all goes on.
+    let store = started(&path, options()).await;
+    store.write(unit(vec![add_user("later")])).await.unwrap();
+    assert_eq!(head(&store).await.get(), u64::try_from(acknowledged.len()).unwrap() + 1);
+}
+
+#[tokio::test]
+async fn a_locked_database_is_unavailable_for_a_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    let short = StoreOptions { deadline: Duration::from_millis(100), ..options() };
+    let store = started(&path, short).await;
+    let mut shell = holding_the_lock(&path).await;
+    let refused = store.write(unit(vec![add_user("ben")])).await;
+    assert!(matches!(refused, Err(WriteError::Store(StoreError::Unavailable { .. }))), "{refused:?}");
+    assert_eq!(head(&store).await, Seq::ZERO, "it can be read meanwhile");
+    shell.kill().await.unwrap();
+    store.write(unit(vec![add_user("ben")])).await.unwrap();
+}
+
+/// The shell in a transaction that it does not end.
+async fn holding_the_lock(path: &Path) -> tokio::process::Child {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    let mut shell = tokio::process::Command::new("sqlite3")
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("these tests need the sqlite3 program");
+    shell.stdin.as_mut().unwrap().write_all(b"BEGIN IMMEDIATE; SELECT 'it is mine';\n").await.unwrap();
+    let mut line = String::new();
+    BufReader::new(shell.stdout.as_mut().unwrap()).read_line(&mut line).await.unwrap();
+    assert_eq!(line.trim(), "it is mine");
+    shell
+}
+
+#[tokio::test]
+async fn a_cancelled_caller_never_breaks_the_writer() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(started(&directory.path().join("permcast.db"), options()).await);
+    store.write(unit(vec![add_user("ben")])).await.unwrap();
+    let before = head(&store).await;
+    // Each caller is dropped at another of its waits.
+    for polls in 0..200 {
+        let operation = if polls % 2 == 0 { permit("ben", "a") } else { forbid("ben", "a") };
+        let mut write = Box::pin(store.write(unit(vec![operation, give("ben", "nothing")])));
+        let mut good = Box::pin(store.write(unit(vec![permit("ben", &format!("p{polls}"))])));
+        for _ in 0..polls % 17 {
+            let _ = futures_util::poll!(&mut write);
+            let _ = futures_util::poll!(&mut good);
+            tokio::task::yield_now().await;
+        }
+    }
+    store.write(unit(vec![permit("ben", "last")])).await.unwrap();
+    let page = store.tail(before).await.unwrap();
+    let held = store.load_user(&tenant("default"), &user("ben")).await.unwrap().value.unwrap().grants;
+    assert_eq!(held.len(), page.changes.len(), "each was done as a whole or not at all");
+}
+
+#[tokio::test]
+async fn what_was_queued_before_the_close_is_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    let store = Arc::new(started(&path, options()).await);
+    let writes: Vec<_> = (0..50)
+        .map(|n| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.write(unit(vec![add_user(&format!("u{n}"))])).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    store.close().await;
+    let mut done = 0;
+    for write in writes {
+        match write.await.unwrap() {
+            Ok(_) => done += 1,
+            Err(WriteError::Store(StoreError::Unavailable { .. })) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(done, 50);
+    let late = store.write(unit(vec![add_user("late")])).await;
+    assert!(matches!(late, Err(WriteError::Store(StoreError::Unavailable { .. }))), "{late:?}");
+    let again = started(&path, options()).await;
+    assert_eq!(head(&again).await.get(), 50);
+}
+
+#[tokio::test]
+async fn a_newer_schema_and_a_foreign_file_are_unusable() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    started(&path, options()).await.close().await;
+    alter(&path, "PRAGMA user_version = 999").await;
+    let refused = try_open(&path, options()).await.err();
+    assert!(matches!(&refused, Some(StoreError::Unusable(why)) if why.contains("newer")), "{refused:?}");
+
+    let foreign = directory.path().join("foreign.db");
+    alter(&foreign, "CREATE TABLE recipes (name)").await;
+    let refused = try_open(&foreign, options()).await.err();
+    assert!(matches!(&refused, Some(StoreError::Unusable(why)) if why.contains("another program")), "{refused:?}");
+
+    let text = directory.path().join("text.db");
+    std::fs::write(&text, "this is no database, but it is long enough to be taken for one".repeat(100)).unwrap();
+    let refused = try_open(&text, options()).await.err();
+    assert!(matches!(&refused, Some(StoreError::Unusable(_))), "{refused:?}");
+
+    let nowhere = try_open(&directory.path().join("no/such/directory/x.db"), options()).await.err();
+    assert!(matches!(&nowhere, Some(StoreError::Unusable(_))), "{nowhere:?}");
+}
+
+async fn alter(path: &Path, script: &str) {
+    let output = tokio::process::Command::new("sqlite3").arg(path).arg(script).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_failing_unit_in_a_shared_commit_fails_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = started(&directory.path().join("permcast.db"), options()).await;
+    store.write(unit(vec![add_user("ben")])).await.unwrap();
+    let writes = (0..20).map(|n| {
+        let first = permit("ben", &format!("p{n}"));
+        let operations = if n % 2 == 0 { vec![first] } else { vec![first, permit("ben", "shared"), give("ben", "x")] };
+        store.write(unit(operations))
+    });
+    for (n, result) in join_all(writes).await.into_iter().enumerate() {
+        match result {
+            Ok(written) => assert_eq!((n % 2, written.changes.len()), (0, 1)),
+            Err(WriteError::Refused { index, refusal }) => {
+                assert_eq!((n % 2, index, refusal), (1, 2, Refusal::UnknownRole("x".to_owned())));
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    assert_eq!(head(&store).await.get(), 11);
+}
