@@ -86,7 +86,7 @@ export function Invoices() {
                     <div className={classes['customer']}>{invoice.customer}</div>
                     <div className={parts['soft']}>{invoice.subject}</div>
                   </Table.Td>
-                  <Table.Td className={parts['wide-only'] ?? ''}>{invoice.due}</Table.Td>
+                  <Table.Td className={`${parts['wide-only']} ${classes['amount']}`}>{invoice.due}</Table.Td>
                   <Table.Td className={parts['wide-only'] ?? ''}>
                     <Status of={invoice} />
                   </Table.Td>

@@ -44,7 +44,7 @@ export class Journeys {
     const version = `${epoch}.${change.seq}`;
     const known = this.#list.find((journey) => journey.version === version);
     if (known === undefined || known.actor === null) {
-      this.#put(version, { title: known?.title || change.summary, actor: change.actor });
+      this.#put(version, { title: change.summary || (known?.title ?? ''), actor: change.actor });
     }
   }
 
@@ -81,7 +81,7 @@ export interface Station {
 export function stationsOf(journey: Journey): Station[] {
   const { receipt } = journey;
   const stations: Station[] = [
-    { key: 'commit', kind: 'commit', label: 'Committed', ms: 0, detail: 'In the database and in its change log, in one transaction' },
+    { key: 'commit', kind: 'commit', label: 'Commit', ms: 0, detail: 'In the database and in its change log, in one transaction' },
   ];
   for (const replica of receipt?.replicas ?? []) {
     stations.push({
