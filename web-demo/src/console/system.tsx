@@ -106,7 +106,7 @@ function LockdownSwitch() {
         <Group align="flex-end" justify="space-between">
           <NumberInput
             label="Try again after (seconds)"
-            w={190}
+            w={220}
             min={1}
             max={3_600}
             value={seconds}

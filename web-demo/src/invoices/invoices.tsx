@@ -1,12 +1,12 @@
 import { ActionIcon, Button, Menu, Table, Tooltip } from '@mantine/core';
 import { notifications } from '@mantine/notifications';
-import { Can, usePermcast, usePermission } from '@permcast/client/react';
+import { Can, usePermcast } from '@permcast/client/react';
 import { IconCheck, IconDotsVertical, IconDownload, IconFileInvoice, IconPlus, IconSend, IconTrash } from '@tabler/icons-react';
 import { useState } from 'react';
 import { Empty } from '../lib/empty.tsx';
 import { showError } from '../lib/context.tsx';
 import parts from '../lib/parts.module.css';
-import { INVOICES, mayI, money, newInvoice, type Invoice } from './data.ts';
+import { INVOICES, mayI, money, newInvoice, type Invoice, type InvoiceStatus } from './data.ts';
 import classes from './invoices.module.css';
 
 /** The demo's app: what can be seen and done follows the permissions, without a reload. */
@@ -14,7 +14,9 @@ export function Invoices() {
   const { client } = usePermcast();
   const [invoices, setInvoices] = useState<readonly Invoice[]>(INVOICES);
   const visible = invoices.filter((invoice) => client.can(`invoices:read:${invoice.id}`));
-  const mayAct = usePermission('invoices:approve') || usePermission('invoices:delete');
+  const mayAct = ['approve', 'edit', 'delete'].some((action) =>
+    visible.some((invoice) => client.can(`invoices:${action}:${invoice.id}`)),
+  );
 
   const act = async (action: string, what: string, id: string | undefined, then: () => void) => {
     try {
@@ -29,10 +31,10 @@ export function Invoices() {
   };
   const create = () =>
     act('create', 'create an invoice', undefined, () => setInvoices((list) => [newInvoice(list), ...list]));
-  const approve = (id: string) =>
-    act('approve', `approve invoice ${id}`, id, () =>
-      setInvoices((list) => list.map((invoice) => (invoice.id === id ? { ...invoice, status: 'approved' } : invoice))),
-    );
+  const become = (id: string, status: InvoiceStatus) =>
+    setInvoices((list) => list.map((invoice) => (invoice.id === id ? { ...invoice, status } : invoice)));
+  const approve = (id: string) => act('approve', `approve invoice ${id}`, id, () => become(id, 'approved'));
+  const send = (id: string) => act('edit', `send invoice ${id}`, id, () => become(id, 'waiting'));
   const remove = (id: string) =>
     act('delete', `delete invoice ${id}`, id, () => setInvoices((list) => list.filter((invoice) => invoice.id !== id)));
 
@@ -98,7 +100,7 @@ export function Invoices() {
                   </Table.Td>
                   {mayAct && (
                     <Table.Td className={classes['row-actions'] ?? ''}>
-                      <RowActions invoice={invoice} approve={approve} remove={remove} />
+                      <RowActions invoice={invoice} approve={approve} send={send} remove={remove} />
                     </Table.Td>
                   )}
                 </Table.Tr>
@@ -122,11 +124,13 @@ function Status({ of: { status } }: { of: Invoice }) {
 function RowActions(props: {
   invoice: Invoice;
   approve: (id: string) => Promise<void>;
+  send: (id: string) => Promise<void>;
   remove: (id: string) => Promise<void>;
 }) {
   const { client } = usePermcast();
   const { id, status } = props.invoice;
   const mayApprove = client.can(`invoices:approve:${id}`) && status !== 'approved';
+  const maySend = client.can(`invoices:edit:${id}`) && status === 'draft';
   const mayDelete = client.can(`invoices:delete:${id}`);
   return (
     <div className={classes['buttons']}>
@@ -137,7 +141,7 @@ function RowActions(props: {
           </ActionIcon>
         </Tooltip>
       )}
-      {mayDelete && (
+      {(maySend || mayDelete) && (
         <Menu position="bottom-end" shadow="md">
           <Menu.Target>
             <ActionIcon variant="subtle" color="gray" aria-label={`More for invoice ${id}`}>
@@ -145,12 +149,16 @@ function RowActions(props: {
             </ActionIcon>
           </Menu.Target>
           <Menu.Dropdown>
-            <Menu.Item leftSection={<IconSend size={16} />} disabled>
-              Send a reminder
-            </Menu.Item>
-            <Menu.Item color="red" leftSection={<IconTrash size={16} />} onClick={() => void props.remove(id)}>
-              Delete invoice {id}
-            </Menu.Item>
+            {maySend && (
+              <Menu.Item leftSection={<IconSend size={16} />} onClick={() => void props.send(id)}>
+                Send for approval
+              </Menu.Item>
+            )}
+            {mayDelete && (
+              <Menu.Item color="red" leftSection={<IconTrash size={16} />} onClick={() => void props.remove(id)}>
+                Delete invoice {id}
+              </Menu.Item>
+            )}
           </Menu.Dropdown>
         </Menu>
       )}
