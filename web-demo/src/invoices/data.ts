@@ -20,6 +20,7 @@ export const INVOICES: readonly Invoice[] = [
   { id: '1045', customer: 'Café Linden', subject: 'Espresso service', cents: 21_900, due: '2026-12-01', status: 'approved' },
   { id: '1044', customer: 'Kestrel Cycles', subject: 'Wheel sets, third delivery', cents: 486_720, due: '2026-11-27', status: 'approved' },
   { id: '1043', customer: 'Mill Lane Bakery', subject: 'Oven inspection', cents: 64_000, due: '2026-11-13', status: 'overdue' },
+  { id: '1042', customer: 'Fenwick Archive', subject: 'Shelving, sent twice', cents: 118_300, due: '2026-11-10', status: 'draft' },
 ];
 
 const CUSTOMERS = ['Orchard Press', 'Blue Quay Ferries', 'Tern Instruments', 'Salt & Slate'];
