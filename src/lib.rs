@@ -1,24 +1,28 @@
 //! permcast: permission changes that reach every token, cache and browser tab in milliseconds.
 //!
-//! The map of the house, from the pure rooms to the outside. A room knows only the rooms above it in this list.
+//! The map of the house, from the pure rooms to the outside. A room knows only the rooms above it in this list; `config`,
+//! `runtime` and `telemetry` may be used by any room that does I/O.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod domain;
-pub mod hub;
 pub mod protocol;
-pub mod socket;
-pub mod store;
 
 pub mod bus;
 pub mod cache;
+pub mod hub;
+pub mod store;
 pub mod token;
 
 pub mod feed;
 pub mod gate;
+pub mod socket;
+
+pub mod http;
+
+pub mod app;
+pub mod demo;
 
 pub mod config;
 pub mod runtime;
 pub mod telemetry;
-
-pub mod http;

@@ -36,9 +36,9 @@ pub trait Bus: Send + Sync + 'static {
     fn standing(&self) -> Standing;
 }
 
-/// The bus of a process that has none.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoBus;
+/// The bus of a process that has none. Keeps the way to the feed open, on which nothing ever comes.
+#[derive(Debug, Clone)]
+pub struct NoBus(pub tokio::sync::mpsc::Sender<Heard>);
 
 impl Bus for NoBus {
     fn publish_changes(&self, _: &ChangesMessage) {}

@@ -230,7 +230,7 @@ impl Checker<'_> {
             connections_max: s.connections_max.unwrap_or(100_000),
             connections_per_user: s.connections_per_user.unwrap_or(50),
             workers: s.workers,
-            log: s.log.unwrap_or_else(|| "info".to_owned()),
+            log: s.log.unwrap_or_else(|| "info,async_nats=warn,actix_server=warn".to_owned()),
             log_format: self.one_of(
                 "log_format",
                 s.log_format.as_deref(),

@@ -88,7 +88,7 @@ settings! {
     connections_per_user: usize, "PERMCAST_CONNECTIONS_PER_USER", "NUMBER";
     /// Threads that serve HTTP [default: the number of cores]
     workers: usize, "PERMCAST_WORKERS", "NUMBER";
-    /// What is logged, as tracing's filter [default: info]
+    /// What is logged, as a tracing filter [default: info]
     log: String, "PERMCAST_LOG", "FILTER";
     /// text or json [default: text]
     log_format: String, "PERMCAST_LOG_FORMAT", "WORD";

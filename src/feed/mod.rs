@@ -123,6 +123,16 @@ impl Feed {
         }
     }
 
+    /// Waits until the log was read to its end once.
+    pub async fn confirmed(&self) {
+        let mut tail = self.shared.tail.subscribe();
+        while self.lag() == Duration::MAX {
+            if tail.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until a version is applied here. Reads the tail to tell apart what is late from what is not there.
     pub async fn wait_for(&self, version: Version, within: Duration) -> Result<(), WaitError> {
         let stamp = self.shared.applied.stamp_of(version).ok_or(WaitError::OtherEpoch)?;

@@ -3,12 +3,16 @@
 //! A resource exports `routes(&mut Routes)`; what its handlers need comes as `web::Data` of concrete services.
 
 pub mod client;
+pub mod demo;
 pub mod fields;
 pub mod json;
 pub mod origin;
 pub mod problem;
 pub mod push;
 pub mod route;
+mod services;
+
+pub use services::Services;
 
 use actix_web::web;
 
@@ -18,6 +22,7 @@ use route::Routes;
 pub fn routes() -> Routes {
     let mut routes = Routes::default();
     push::routes(&mut routes);
+    demo::routes(&mut routes);
     routes
 }
 

@@ -4,4 +4,4 @@ mod lifecycle;
 mod system;
 
 pub use lifecycle::Lifecycle;
-pub use system::{SystemClock, SystemRandom};
+pub use system::{SystemClock, SystemRandom, stop_signal};

@@ -1,0 +1,467 @@
+//! The composition root: from settings to a running replica. The only place that sees every room.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App as WebApp, HttpServer, web};
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::bus::nats::{NatsBus, NatsError, NatsSettings};
+use crate::bus::{Bus, NoBus};
+use crate::cache::{CacheLimits, PermissionCache};
+use crate::config::{self, Config};
+use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
+use crate::domain::operation::NewUser;
+use crate::domain::permission::OPERATOR;
+use crate::domain::records::{Status, UserKind};
+use crate::domain::{
+    Access, Actor, Applied, Clock, Floors, InvalidName, Operation, Random, Stamp, TenantName, Unit, UserId,
+};
+use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, announce, expire};
+use crate::gate::{Denied, Gate, OnStale};
+use crate::http::Services;
+use crate::http::client::TrustedProxies;
+use crate::http::demo::Demo;
+use crate::http::origin::Origins;
+use crate::hub::{self, Hub};
+use crate::protocol::bus::Sealer;
+use crate::runtime::{Lifecycle, SystemClock, SystemRandom};
+use crate::socket::{self, Deadlines, Sockets};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError, StoreOptions, WriteError};
+use crate::token::{
+    GuessLimits, KeyError, KeySet, Mint, PasswordError, PasswordSettings, Passwords, Permissions, PermissionsError,
+    SecretError, SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier,
+};
+
+/// Longest wait of a request for the database.
+const STORE_DEADLINE: Duration = Duration::from_secs(5);
+/// What the bus has heard and the feed has not taken yet.
+const HEARD_MESSAGES: usize = 65_536;
+/// How often a connection says that it is there.
+const HEARTBEAT: Duration = Duration::from_secs(25);
+/// Time for tasks to end once told to.
+const JOIN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a start waits for the first complete reading of the log; after that it serves, unready.
+const FIRST_READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// Why a replica did not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot listen")]
+    Listen(#[source] std::io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot use the signing keys")]
+    Keys(#[from] KeyError),
+    #[error("cannot use the shared secrets")]
+    Secrets(#[from] SecretError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    #[error("cannot hash passwords")]
+    Passwords(#[from] PasswordError),
+    #[error("{0}")]
+    Setting(String),
+    #[error("the first operator was not made")]
+    Bootstrap(#[source] WriteError),
+}
+
+impl From<InvalidName> for StartError {
+    fn from(error: InvalidName) -> Self {
+        Self::Setting(error.to_string())
+    }
+}
+
+/// A running replica.
+pub struct App {
+    address: SocketAddr,
+    replica: String,
+    drain_delay: Duration,
+    lifecycle: Lifecycle,
+    store: Arc<dyn Store>,
+    sockets: Arc<Sockets>,
+    draining: Arc<AtomicBool>,
+    server: ServerHandle,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+/// Permissions for tokens: what the gate answers, which is nothing past the bound.
+struct GatedPermissions(Arc<Gate>);
+
+#[async_trait]
+impl Permissions for GatedPermissions {
+    async fn access(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+    ) -> Result<Option<(Arc<Access>, Stamp)>, PermissionsError> {
+        match self.0.access_of(tenant, user).await {
+            Ok(found) => Ok(found.map(|found| (found.access, found.stamp))),
+            Err(Denied::Store(error)) => Err(PermissionsError::Store(error)),
+            Err(_) => Err(PermissionsError::PastBound),
+        }
+    }
+}
+
+impl App {
+    /// Starts a replica on a listener of its own. With `demo`, pages may ask for the demo's sign-ins.
+    pub async fn start(config: Config, listener: TcpListener, demo: Option<Demo>) -> Result<Self, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let random: Arc<dyn Random> = Arc::new(SystemRandom);
+        let lifecycle = Lifecycle::new();
+        let address = listener.local_addr().map_err(StartError::Listen)?;
+        let replica = config.replica_id.clone().unwrap_or_else(|| replica_id(&*random));
+        let started_at = clock.now();
+
+        let (inbox, outlet) = Inbox::new(Arc::clone(&clock));
+        let store = open_store(&config, Arc::new(inbox), &clock, &*random).await?;
+        let vault = Arc::new(match &config.key_encryption_key {
+            Some(key) => Vault::with_key(&key.0)?,
+            None => Vault::plain(),
+        });
+        let issuer = issuer(&*store, &config, address).await?;
+        let settings = TokenSettings {
+            audience: config.audience.clone().unwrap_or_else(|| issuer.clone()),
+            issuer: issuer.clone(),
+            ttl: config.access_token_ttl,
+            permissions: parse(&config.token_permissions)?,
+        };
+        let remember = config.access_token_ttl + 2 * CLOCK_LEEWAY;
+        let start = store.position_at(started_at.minus(remember)).await?;
+        let applied = Arc::new(Applied::new(store.tail(start).await?.epoch));
+        let floors = Arc::new(Floors::new(u64::from_le_bytes((&*random).bytes()), FLOOR_ENTRIES_MAX));
+        let cache = Arc::new(PermissionCache::new(
+            Arc::clone(&store),
+            Arc::clone(&floors),
+            Arc::clone(&applied),
+            Arc::clone(&clock),
+            CacheLimits::default(),
+        ));
+        let keys = Arc::new(
+            KeySet::open(
+                Arc::clone(&store),
+                Arc::clone(&vault),
+                parse(&config.token_algorithm)?,
+                config.access_token_ttl,
+                Arc::clone(&clock),
+                Arc::clone(&random),
+            )
+            .await?,
+        );
+        let limits = hub::Limits {
+            total: config.connections_max,
+            per_user: config.connections_per_user,
+            ..hub::Limits::default()
+        };
+        let hub = Hub::new(Arc::clone(&floors), Arc::clone(&clock), limits);
+        if let Some(budget) = config.refresh_budget {
+            hub.set_refresh_budget(budget);
+        }
+        let controls = Arc::new(Controls::new(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&hub)));
+        let feed = Feed::new(Arc::clone(&applied), Arc::clone(&clock));
+        let peers = Arc::new(Peers::default());
+        let propagation = Arc::new(Propagation::new(
+            replica.clone(),
+            feed.clone(),
+            Arc::clone(&hub),
+            Arc::clone(&peers),
+            Arc::clone(&store),
+            Arc::clone(&clock),
+        ));
+        let sealer = Sealer::new(&vault.shared_secret(&*store, "seal", &*random).await?);
+        let (heard_by, heard) = mpsc::channel(HEARD_MESSAGES);
+        let bus = start_bus(&config, &replica, sealer, heard_by, &lifecycle).await?;
+
+        let verifier = Arc::new(Verifier::new(
+            Arc::clone(&keys),
+            Arc::clone(&floors),
+            Arc::clone(&applied),
+            Arc::clone(&clock),
+            &settings,
+        ));
+        let gate = Arc::new(Gate::new(
+            Arc::clone(&verifier),
+            Arc::clone(&floors),
+            Arc::clone(&cache),
+            feed.clone(),
+            Arc::clone(&controls),
+            Arc::clone(&clock),
+            config.max_staleness,
+            match config.on_stale {
+                config::OnStale::Deny => OnStale::Deny,
+                config::OnStale::Lookup => OnStale::Lookup,
+                config::OnStale::Serve => OnStale::Serve,
+            },
+        ));
+        let passwords = Arc::new(Passwords::new(PasswordSettings::default(), Arc::clone(&random))?);
+        bootstrap(&*store, &passwords, &config).await?;
+        let parts = SessionParts {
+            store: Arc::clone(&store),
+            permissions: Arc::new(GatedPermissions(Arc::clone(&gate))),
+            applied: Arc::clone(&applied),
+            mint: Arc::new(Mint::new(Arc::clone(&keys), settings, Arc::clone(&clock), Arc::clone(&random))),
+            passwords: Arc::clone(&passwords),
+            clock: Arc::clone(&clock),
+            random: Arc::clone(&random),
+        };
+        let session_settings = SessionSettings {
+            refresh_ttl: config.refresh_token_ttl,
+            refresh_budget: config.refresh_budget.unwrap_or(hub::REFRESH_BUDGET),
+            guesses: GuessLimits::default(),
+        };
+        let sessions = Arc::new(Sessions::open(parts, &vault, session_settings).await?);
+        let sockets = Arc::new(Sockets::new(
+            Arc::clone(&gate) as Arc<dyn socket::Authority>,
+            Arc::clone(&hub),
+            Arc::clone(&floors),
+            Arc::clone(&applied),
+            Arc::clone(&clock),
+            Arc::clone(&random),
+            socket::Settings {
+                replica: replica.clone(),
+                heartbeat: HEARTBEAT,
+                reconnect_within: config.drain_spread.max(Duration::from_secs(1)),
+            },
+            config.access_token_ttl,
+            Deadlines { drain: config.drain_spread, ..Deadlines::default() },
+        ));
+
+        // The feed first: nothing is answered before the log was read to its end.
+        let task = FeedTask {
+            replica: replica.clone(),
+            settings: FeedSettings { poll_interval: config.poll_interval, remember },
+            feed: feed.clone(),
+            store: Arc::clone(&store),
+            floors,
+            cache: Arc::clone(&cache),
+            hub: Arc::clone(&hub),
+            controls: Arc::clone(&controls),
+            bus: Arc::clone(&bus),
+            peers: Arc::clone(&peers),
+            propagation: Arc::clone(&propagation),
+            outlet,
+            heard,
+        };
+        lifecycle.spawn("feed", task.run(lifecycle.token()));
+        lifecycle.spawn(
+            "announce",
+            announce(
+                replica.clone(),
+                started_at,
+                feed.clone(),
+                Arc::clone(&hub),
+                Arc::clone(&store),
+                Arc::clone(&bus),
+                Arc::clone(&clock),
+                lifecycle.token(),
+            ),
+        );
+        lifecycle.spawn(
+            "expire",
+            expire(feed.clone(), Arc::clone(&store), Arc::clone(&clock), Arc::clone(&random), lifecycle.token()),
+        );
+        if tokio::time::timeout(FIRST_READ_WITHIN, feed.confirmed()).await.is_err() {
+            tracing::warn!("the log could not be read to its end yet; serving, but not ready");
+        }
+
+        let draining = Arc::new(AtomicBool::new(false));
+        let services = web::Data::new(Services {
+            replica: replica.clone(),
+            issuer: issuer.clone(),
+            store: Arc::clone(&store),
+            gate: Arc::clone(&gate),
+            feed: feed.clone(),
+            hub: Arc::clone(&hub),
+            bus,
+            cache,
+            peers,
+            propagation,
+            keys: Arc::clone(&keys),
+            passwords,
+            clock: Arc::clone(&clock),
+            metrics: crate::telemetry::metrics(),
+            draining: Arc::clone(&draining),
+            started_at,
+            demo,
+        });
+        let origins = web::Data::new(Origins::new(&issuer, config.allowed_origins.iter().map(String::as_str)));
+        let proxies = web::Data::new(TrustedProxies(config.trusted_proxies.clone()));
+        let (gate, feed, sockets_data) =
+            (web::Data::from(gate), web::Data::new(feed), web::Data::from(Arc::clone(&sockets)));
+        let (keys, verifier, sessions) = (web::Data::from(keys), web::Data::from(verifier), web::Data::from(sessions));
+        let mut server = HttpServer::new(move || {
+            WebApp::new()
+                .app_data(services.clone())
+                .app_data(origins.clone())
+                .app_data(proxies.clone())
+                .app_data(gate.clone())
+                .app_data(feed.clone())
+                .app_data(sockets_data.clone())
+                .app_data(keys.clone())
+                .app_data(verifier.clone())
+                .app_data(sessions.clone())
+                .configure(crate::http::configure)
+        })
+        .disable_signals()
+        .shutdown_timeout(5)
+        .backlog(4096);
+        if let Some(workers) = config.workers {
+            server = server.workers(workers);
+        }
+        let server = server.listen(listener).map_err(StartError::Listen)?.run();
+        let handle = server.handle();
+        let served = tokio::spawn(server);
+        tracing::info!(replica, %address, "serving");
+        Ok(Self {
+            address,
+            replica,
+            drain_delay: config.drain_delay,
+            lifecycle,
+            store,
+            sockets,
+            draining,
+            server: handle,
+            served,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its name.
+    pub fn replica(&self) -> &str {
+        &self.replica
+    }
+
+    /// Ends when a task that it cannot do without has ended; then it is to be stopped.
+    pub async fn failed(&self) {
+        self.lifecycle.token().cancelled().await;
+    }
+
+    /// Stops in order: unready, but accepting for the drain delay; no new connections; sockets told over a spread; the
+    /// rest. Tells whether it was a background task's death that made it stop.
+    pub async fn stop(self) -> Option<&'static str> {
+        self.draining.store(true, Ordering::Release);
+        if self.lifecycle.crashed().is_none() {
+            tokio::time::sleep(self.drain_delay).await;
+        }
+        self.server.pause().await;
+        self.sockets.drain().await;
+        self.server.stop(true).await;
+        let _ = self.served.await;
+        self.lifecycle.stop();
+        if !self.lifecycle.join(JOIN_WITHIN).await {
+            tracing::warn!("some tasks did not end in time");
+        }
+        self.store.close().await;
+        self.lifecycle.crashed()
+    }
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> Result<T, StartError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| StartError::Setting(error.to_string()))
+}
+
+fn replica_id(random: &dyn Random) -> String {
+    format!("r-{}", crate::domain::Epoch::from_random(random.bytes()))
+}
+
+/// Opens the database that the settings name.
+async fn open_store(
+    config: &Config,
+    listener: Arc<Inbox>,
+    clock: &Arc<dyn Clock>,
+    random: &dyn Random,
+) -> Result<Arc<dyn Store>, StartError> {
+    let options = StoreOptions {
+        id_rest: config.refresh_token_ttl,
+        refresh_grace: REFRESH_GRACE,
+        deadline: STORE_DEADLINE,
+        listener,
+    };
+    Ok(Arc::new(SqliteStore::open(&config.database_url, options, Arc::clone(clock), random).await?))
+}
+
+/// The issuer is the deployment's, not the replica's: the first start says it, and all others must agree.
+async fn issuer(store: &dyn Store, config: &Config, address: SocketAddr) -> Result<String, StartError> {
+    let proposed = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
+    let kept = store.ensure_setting("issuer", &proposed).await?;
+    match &config.issuer {
+        Some(set) if *set != kept => Err(StartError::Setting(format!(
+            "issuer is {set:?} here, but this deployment's tokens are issued by {kept:?}; set it to that, or leave it out"
+        ))),
+        _ => Ok(kept),
+    }
+}
+
+async fn start_bus(
+    config: &Config,
+    replica: &str,
+    sealer: Sealer,
+    heard: mpsc::Sender<crate::bus::Heard>,
+    lifecycle: &Lifecycle,
+) -> Result<Arc<dyn Bus>, StartError> {
+    let Some(nats) = &config.nats else {
+        return Ok(Arc::new(NoBus(heard)));
+    };
+    let settings = NatsSettings {
+        servers: nats.servers.iter().map(|server| parse(server)).collect::<Result<_, _>>()?,
+        credentials_file: nats.credentials_file.clone(),
+        nkey_seed_file: nats.nkey_seed_file.clone(),
+        tls_ca_file: nats.tls_ca_file.clone(),
+        tls_client: nats.tls_client.clone(),
+        deployment: config.deployment.clone(),
+        replica: replica.to_owned(),
+    };
+    Ok(Arc::new(NatsBus::start(settings, sealer, heard, lifecycle).await?))
+}
+
+/// Makes the first operator, if there is none at all.
+async fn bootstrap(store: &dyn Store, passwords: &Passwords, config: &Config) -> Result<(), StartError> {
+    let Some(first) = &config.bootstrap else { return Ok(()) };
+    if store.has_operator().await? {
+        return Ok(());
+    }
+    let id: UserId = first.user.parse()?;
+    let tenant = TenantName::first();
+    let password = passwords.hash(first.password.0.clone()).await?;
+    let user = NewUser {
+        id: id.clone(),
+        name: id.to_string(),
+        email: None,
+        kind: UserKind::Person,
+        password: Some(password),
+        status: Status::Active,
+        identities: Vec::new(),
+    };
+    let unit = Unit {
+        actor: Actor::System("bootstrap"),
+        operations: vec![
+            Operation::CreateUser { tenant: tenant.clone(), user },
+            Operation::GrantPermission { tenant, user: id.clone(), permission: OPERATOR.parse()?, expires_at: None },
+        ],
+    };
+    match store.write(unit).await {
+        Ok(_) => {
+            tracing::info!(user = %id, "made the first operator");
+            Ok(())
+        }
+        // Another replica was faster, or somebody of this name is there without the right.
+        Err(WriteError::Refused { .. }) if store.has_operator().await? => Ok(()),
+        Err(WriteError::Refused { .. }) => Err(StartError::Setting(format!(
+            "bootstrap_user: {id} exists already, but is no operator; name another user, or give him {OPERATOR}"
+        ))),
+        Err(error) => Err(StartError::Bootstrap(error)),
+    }
+}
