@@ -256,6 +256,7 @@ impl App {
                 started_at,
                 feed.clone(),
                 Arc::clone(&hub),
+                Arc::clone(&sessions),
                 Arc::clone(&store),
                 Arc::clone(&bus),
                 Arc::clone(&clock),

@@ -14,6 +14,7 @@ use crate::domain::{Boottime, Clock, Epoch, Seq, Timestamp};
 use crate::hub::Hub;
 use crate::protocol::bus::{Receipt, ReplicaMessage};
 use crate::store::Store;
+use crate::token::Sessions;
 
 /// How often a replica says in the database that it runs.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
@@ -145,6 +146,7 @@ pub async fn announce(
     started_at: Timestamp,
     feed: Feed,
     hub: Arc<Hub>,
+    sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     clock: Arc<dyn Clock>,
@@ -179,7 +181,9 @@ pub async fn announce(
             }
             if let Ok(running) = store.replicas(GONE_AFTER).await {
                 others = running.len() > 1;
-                hub.set_live_replicas(u32::try_from(running.len()).unwrap_or(u32::MAX).max(1));
+                let replicas = u32::try_from(running.len()).unwrap_or(u32::MAX).max(1);
+                hub.set_live_replicas(replicas);
+                sessions.set_live_replicas(replicas);
             }
         }
         tokio::time::sleep(if carried || !others { ANNOUNCE_MERGE } else { RENEW_MERGE }).await;
