@@ -21,6 +21,18 @@ pub struct JsonBody<const MAX: usize = BODY_BYTES_MAX>(pub Option<Value>);
 /// The larger body of `/batch`.
 pub type BatchBody = JsonBody<BATCH_BYTES_MAX>;
 
+impl<const MAX: usize> JsonBody<MAX> {
+    /// Reads it. For handlers that must authenticate before they look at the body; the rest extract.
+    pub async fn read(request: &HttpRequest, payload: dev::Payload) -> Result<Option<Value>, Problem> {
+        let bytes = read_bytes(request, payload, MAX).await?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        expect_json(request)?;
+        parse(&bytes).map(Some)
+    }
+}
+
 impl<const MAX: usize> FromRequest for JsonBody<MAX> {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
@@ -28,25 +40,21 @@ impl<const MAX: usize> FromRequest for JsonBody<MAX> {
     fn from_request(request: &HttpRequest, payload: &mut dev::Payload) -> Self::Future {
         let request = request.clone();
         let payload = payload.take();
-        Box::pin(async move {
-            let bytes = read_bytes(&request, payload, MAX).await?;
-            if bytes.is_empty() {
-                return Ok(Self(None));
-            }
-            expect_json(&request)?;
-            parse(&bytes).map(|value| Self(Some(value)))
-        })
+        Box::pin(async move { Self::read(&request, payload).await.map(Self) })
     }
 }
 
 /// All bytes of a body, or 413.
-pub async fn read_bytes(request: &HttpRequest, payload: dev::Payload, max: usize) -> Result<web::BytesMut, Problem> {
+pub async fn read_bytes(
+    request: &HttpRequest,
+    mut payload: dev::Payload,
+    max: usize,
+) -> Result<web::BytesMut, Problem> {
     let too_large = || Problem::new(ProblemType::TooLarge, format!("a body here has at most {max} bytes"));
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max)) {
         return Err(too_large());
     }
-    let mut payload = payload;
     let mut bytes = web::BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| Problem::malformed("the body could not be read to its end"))?;

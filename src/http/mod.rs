@@ -2,6 +2,7 @@
 //!
 //! A resource exports `routes(&mut Routes)`; what its handlers need comes as `web::Data` of concrete services.
 
+pub mod auth;
 pub mod client;
 pub mod demo;
 pub mod fields;
@@ -9,6 +10,7 @@ pub mod json;
 pub mod origin;
 pub mod problem;
 pub mod push;
+pub mod query;
 pub mod route;
 mod services;
 
