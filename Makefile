@@ -1,0 +1,54 @@
+# What a person types. The work is in scripts/, so that each step can also be run by hand.
+
+SHELL := bash
+.DELETE_ON_ERROR:
+
+# The demo runs from the dev profile: on a fresh machine it is there in half the time of a release build, password
+# hashing and SQLite are optimised in it too (Cargo.toml), and `make test` uses the same objects again.
+# `make demo PROFILE=release` shows the figures of the optimised program.
+PROFILE ?= dev
+PROFILE_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+SDK_SOURCES := $(shell find sdk/js/src -type f)
+WEB_SOURCES := $(shell find web-demo/src web-demo/public -type f) web-demo/index.html web-demo/vite.config.ts web-demo/tsconfig.json
+
+.PHONY: help demo test web sdk build lint clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: web ## build and run the demo: two replicas, a broker, a small company
+	@PROFILE=$(PROFILE) PROFILE_DIR=$(PROFILE_DIR) scripts/demo $(ARGS)
+
+test: ## everything that CI checks, from formatting to two real browsers
+	@scripts/test
+
+web: web-demo/dist/index.html ## build the web app
+
+sdk: sdk/js/dist/index.js ## build the TypeScript client
+
+build: web ## build the release program with the web app inside
+	cargo build --locked --release
+
+lint: ## formatting and clippy
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+clean: ## remove everything that was built or fetched
+	rm -rf target sdk/js/dist web-demo/dist test-results
+	rm -rf sdk/js/node_modules web-demo/node_modules tests/e2e/node_modules
+
+# Packages as the lock file has them; a stamp, since npm leaves the folder's own time alone.
+%/node_modules/.installed: %/package-lock.json %/package.json
+	@scripts/need node npm
+	cd $* && npm ci --no-fund --no-audit
+	@touch $@
+
+sdk/js/dist/index.js: sdk/js/node_modules/.installed sdk/js/tsconfig.json sdk/js/tsconfig.build.json $(SDK_SOURCES)
+	cd sdk/js && npm run --silent build
+	@touch $@
+
+# The app compiles the client in from its source.
+web-demo/dist/index.html: web-demo/node_modules/.installed $(WEB_SOURCES) $(SDK_SOURCES)
+	cd web-demo && npm run --silent build
+	@touch $@
