@@ -7,6 +7,7 @@ pub mod client;
 pub mod demo;
 pub mod fields;
 pub mod json;
+pub mod oauth;
 pub mod origin;
 pub mod problem;
 pub mod push;
@@ -23,6 +24,7 @@ use route::Routes;
 /// All that is served.
 pub fn routes() -> Routes {
     let mut routes = Routes::default();
+    oauth::routes(&mut routes);
     push::routes(&mut routes);
     demo::routes(&mut routes);
     routes

@@ -122,6 +122,11 @@ impl Problem {
         self
     }
 
+    /// When to try again, in seconds.
+    pub fn retry_after_s(&self) -> Option<u32> {
+        self.retry_after_s
+    }
+
     /// Its type.
     pub fn kind(&self) -> ProblemType {
         self.kind

@@ -11,7 +11,8 @@ use super::{
     PermissionsError, Secret, SessionError, SessionParts, SessionSettings, Sessions, TokenPermissions, TokenSettings,
     Vault, Verifier,
 };
-use crate::domain::operation::{NewRole, NewUser, Operation};
+use crate::domain::operation::{NewRole, NewTenant, NewUser, Operation};
+use crate::domain::permission::CHECK;
 use crate::domain::records::{Status, UserKind};
 use crate::domain::{
     Access, Actor, Applied, Boottime, Change, Clock, Epoch, Floors, Stamp, TenantName, Timestamp, Unit, UserId,
@@ -241,6 +242,28 @@ impl Bench {
         for grant in grants {
             self.grant(id, grant, None).await;
         }
+    }
+
+    /// Another tenant with a service account that may check.
+    pub(crate) async fn tenant_with_checker(&self, tenant: &str, id: &str) {
+        let name: TenantName = tenant.parse().unwrap();
+        let new = NewTenant { name: name.clone(), description: String::new(), status: Status::Active };
+        let user = NewUser {
+            id: id.parse().unwrap(),
+            name: id.to_owned(),
+            email: None,
+            kind: UserKind::Service,
+            password: Some(self.passwords.hash(format!("secret of {id}")).await.unwrap()),
+            status: Status::Active,
+            identities: Vec::new(),
+        };
+        let (tenant, user_id, permission) = (name.clone(), user.id.clone(), CHECK.parse().unwrap());
+        self.does([
+            Operation::CreateTenant(new),
+            Operation::CreateUser { tenant: name, user },
+            Operation::GrantPermission { tenant, user: user_id, permission, expires_at: None },
+        ])
+        .await;
     }
 
     pub(crate) async fn grant(&self, id: &str, grant: &str, expires_at: Option<Timestamp>) -> Written {

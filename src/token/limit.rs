@@ -42,7 +42,7 @@ impl Default for GuessLimits {
 }
 
 /// How long an address counts as one where a user has signed in before.
-const KNOWN_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+const KNOWN_FOR: Duration = Duration::from_hours(30 * 24);
 
 /// Half a SHA-256: short, of one size whatever was typed, and not to be made to collide.
 type Key = [u8; 16];

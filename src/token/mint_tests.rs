@@ -86,7 +86,7 @@ async fn no_token_outlives_a_grant_that_it_carries() {
     let bench = bench(TokenPermissions::Auto).await;
     let now = bench.clock.now();
     let mint = |left: Duration| bench.mint.mint(&snapshot(&bench, access(1, Some(now.plus(left))))).unwrap();
-    let cut = mint(Duration::from_secs(60));
+    let cut = mint(Duration::from_mins(1));
     assert_eq!((cut.expires_in, cut.thin), (55, false));
     assert_eq!(mint(Duration::from_millis(60_999)).expires_in, 55, "rounded down");
     assert_eq!(mint(Duration::from_hours(1)).expires_in, 900);

@@ -18,7 +18,7 @@ fn grace() -> Duration {
     Duration::from_secs(10)
 }
 
-fn is_over(answer: Result<Issued, SessionError>) -> bool {
+fn is_over(answer: &Result<Issued, SessionError>) -> bool {
     matches!(answer, Err(SessionError::InvalidGrant(_)))
 }
 
@@ -102,6 +102,11 @@ async fn guessing_is_slowed_and_the_right_password_gets_in_afterwards() {
     assert!(bench.sessions.sign_in(login("ben"), &elsewhere).await.is_ok());
     bench.clock.pass(retry_after);
     assert!(bench.sign_in("ben").await.is_ok());
+    for _ in 0..3 {
+        let wrong = Login { password: "wrong".into(), ..login("ben") };
+        let answer = bench.sessions.sign_in(wrong, &client()).await;
+        assert!(matches!(answer, Err(SessionError::Refused)), "what was before the success is forgiven");
+    }
 }
 
 #[tokio::test]
@@ -142,9 +147,9 @@ async fn a_used_token_after_its_grace_is_theft_and_ends_the_session() {
     bench.clock.pass(grace());
     let rotated = bench.refresh(&first).await.unwrap();
     bench.clock.pass(grace());
-    assert!(is_over(bench.refresh(&first).await));
+    assert!(is_over(&bench.refresh(&first).await));
     assert!(!is_live(&bench, &issued.session).await);
-    assert!(is_over(bench.refresh(&rotated.refresh_token.unwrap()).await));
+    assert!(is_over(&bench.refresh(&rotated.refresh_token.unwrap()).await));
     let verified = bench.verifier.verify(&rotated.access.token).unwrap();
     assert!(matches!(bench.feed.floors.freshness(&verified.basis), Freshness::Ended { .. }));
     let log = bench.store.tail(crate::domain::Seq::ZERO).await.unwrap().changes;
@@ -159,7 +164,7 @@ async fn garbage_that_names_a_session_does_not_end_it() {
     let mut garbage = good.0.clone().into_bytes();
     garbage[40] = if garbage[40] == b'A' { b'B' } else { b'A' };
     for token in [String::from_utf8(garbage).unwrap(), format!("{}{}", &good.0[..22], "A".repeat(64)), String::new()] {
-        assert!(is_over(bench.refresh(&Secret(token)).await));
+        assert!(is_over(&bench.refresh(&Secret(token)).await));
     }
     assert!(is_live(&bench, &issued.session).await);
     assert!(bench.refresh(&good).await.is_ok());
@@ -184,17 +189,17 @@ async fn what_ends_a_session_ends_its_refresh_token() {
         let bench = bench().await;
         let issued = bench.sign_in("ben").await.unwrap();
         bench.does([end]).await;
-        assert!(is_over(bench.refresh(&issued.refresh_token.unwrap()).await), "{what}");
+        assert!(is_over(&bench.refresh(&issued.refresh_token.unwrap()).await), "{what}");
         let verified = bench.verifier.verify(&issued.access.token).unwrap();
         assert!(matches!(bench.feed.floors.freshness(&verified.basis), Freshness::Ended { .. }), "{what}");
     }
     let bench = bench().await;
     let issued = bench.sign_in("ben").await.unwrap();
     bench.clock.pass(REFRESH_TTL);
-    assert!(is_over(bench.refresh(&issued.refresh_token.unwrap()).await), "its time");
+    assert!(is_over(&bench.refresh(&issued.refresh_token.unwrap()).await), "its time");
     let issued = bench.sign_in("ben").await.unwrap();
     bench.sessions.end(&issued.session).await.unwrap();
-    assert!(is_over(bench.refresh(&issued.refresh_token.unwrap()).await), "by himself");
+    assert!(is_over(&bench.refresh(&issued.refresh_token.unwrap()).await), "by himself");
     assert!(bench.sessions.end(&issued.session).await.unwrap().changes.is_empty(), "and only once");
 }
 

@@ -1,0 +1,72 @@
+//! `POST /v1/login` and `POST /v1/logout`.
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use super::super::auth::bearer;
+use super::super::fields::Password;
+use super::super::json::{JsonBody, Object};
+use super::super::origin::Origins;
+use super::super::problem::Problem;
+use super::cookie::Cookie;
+use super::{client, text, token_response};
+use crate::domain::{SessionId, TenantName};
+use crate::gate::{Denied, Gate};
+use crate::protocol::problem::ProblemType;
+use crate::token::{Login, Sessions, Verifier};
+
+/// Signs a user in by his password.
+pub(super) async fn login(
+    request: HttpRequest,
+    body: JsonBody,
+    sessions: web::Data<Sessions>,
+    origins: web::Data<Origins>,
+) -> Result<HttpResponse, Problem> {
+    let cookie = Cookie::of(&sessions);
+    // Only JSON is read, which no page can send to another origin unasked; this is the second bolt.
+    if let Some(origin) = text(&request, header::ORIGIN)
+        && !origins.allows(origin, text(&request, header::HOST))
+    {
+        return Err(foreign());
+    }
+    let mut body = Object::body(body.0);
+    let user = body.required::<String>("username");
+    let password = body.required::<Password>("password");
+    let tenant = body.optional::<String>("tenant").unwrap_or_else(|| TenantName::first().to_string());
+    let by_cookie = body.optional::<bool>("cookie").unwrap_or(false);
+    let login = user.zip(password).map(|(user, password)| Login { tenant, user, password: password.0 });
+    let login = body.finish(login)?;
+    if by_cookie && request.headers().contains_key(header::ORIGIN) && !cookie.is_own_page(&request) {
+        return Err(foreign());
+    }
+    let issued = sessions.sign_in(login, &client(&request)).await?;
+    Ok(token_response(&issued, by_cookie.then_some(&cookie)))
+}
+
+/// Ends the session of the token, be it stale; or, of a page of our own that has no token at hand, that of its cookie.
+pub(super) async fn logout(
+    request: HttpRequest,
+    sessions: web::Data<Sessions>,
+    verifier: web::Data<Verifier>,
+    gate: web::Data<Gate>,
+) -> Result<HttpResponse, Problem> {
+    let cookie = Cookie::of(&sessions);
+    let session = match (request.headers().contains_key(header::AUTHORIZATION), cookie.read(&request)) {
+        (false, Some(token)) if cookie.is_own_page(&request) => sessions.session_of(&token),
+        _ => Some(of_bearer(&request, &verifier, &gate).await?),
+    };
+    if let Some(session) = session {
+        sessions.end(&session).await?;
+    }
+    Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, cookie.clear())).finish())
+}
+
+async fn of_bearer(request: &HttpRequest, verifier: &Verifier, gate: &Gate) -> Result<SessionId, Problem> {
+    let token = bearer(request.headers())?;
+    verifier.verify_with_new_keys(token).await.map_err(Denied::Token)?;
+    Ok(gate.identify(token)?.verified.claims.session.clone())
+}
+
+fn foreign() -> Problem {
+    Problem::new(ProblemType::Forbidden, "pages of this origin may not sign in here")
+}
