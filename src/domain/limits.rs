@@ -14,6 +14,9 @@ pub const AT_LEAST_WAIT: Duration = Duration::from_secs(1);
 /// Longest `Prefer: wait`.
 pub const PREFER_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// Longest wait for an own write to be applied here before it is answered. Normally a fraction of a millisecond.
+pub const OWN_WRITE_WAIT: Duration = Duration::from_secs(1);
+
 /// A request body, in bytes.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The body of `/batch`, in bytes.

@@ -153,6 +153,8 @@ impl<'de> Visitor<'de> for Strict {
 #[derive(Debug)]
 pub struct Object {
     pointer: String,
+    /// Of what is no object, nothing is said to be missing.
+    is_object: bool,
     members: Map<String, Value>,
     faults: Vec<Fault>,
 }
@@ -171,7 +173,8 @@ impl Object {
 
     /// An object somewhere in the body.
     pub fn at(pointer: &str, value: Value) -> Self {
-        let mut object = Self { pointer: pointer.to_owned(), members: Map::new(), faults: Vec::new() };
+        let (pointer, is_object) = (pointer.to_owned(), value.is_object());
+        let mut object = Self { pointer, is_object, members: Map::new(), faults: Vec::new() };
         match value {
             Value::Object(members) => object.members = members,
             _ => object.fault("", "an object is wanted"),
@@ -187,7 +190,7 @@ impl Object {
 
     /// A member that must be there.
     pub fn required<T: Member>(&mut self, name: &str) -> Option<T> {
-        if !self.members.contains_key(name) {
+        if self.is_object && !self.members.contains_key(name) {
             self.fault(name, "is missing");
         }
         self.optional(name)

@@ -3,17 +3,32 @@
 //! A resource exports `routes(&mut Routes)`; what its handlers need comes as `web::Data` of concrete services.
 
 pub mod auth;
+mod batch;
+mod changes;
 pub mod client;
+mod decisions;
 pub mod demo;
+pub mod evaluation;
 pub mod fields;
+mod grants;
 pub mod json;
+mod keys;
+mod lockdown;
+pub mod mutate;
 pub mod oauth;
+pub mod operation;
 pub mod origin;
 pub mod problem;
 pub mod push;
 pub mod query;
+mod replicas;
+mod roles;
 pub mod route;
 mod services;
+mod sessions;
+pub mod standing;
+mod tenants;
+mod users;
 
 pub use services::Services;
 
@@ -24,9 +39,24 @@ use route::Routes;
 /// All that is served.
 pub fn routes() -> Routes {
     let mut routes = Routes::default();
-    oauth::routes(&mut routes);
-    push::routes(&mut routes);
-    demo::routes(&mut routes);
+    for add in [
+        batch::routes,
+        changes::routes,
+        decisions::routes,
+        demo::routes,
+        grants::routes,
+        keys::routes,
+        lockdown::routes,
+        oauth::routes,
+        push::routes,
+        replicas::routes,
+        roles::routes,
+        sessions::routes,
+        tenants::routes,
+        users::routes,
+    ] {
+        add(&mut routes);
+    }
     routes
 }
 

@@ -11,8 +11,10 @@ use serde_json::json;
 
 use crate::domain::InvalidName;
 use crate::domain::rules::Refusal;
+use crate::hub::Full;
 use crate::protocol::problem::ProblemType;
 use crate::store::{StoreError, WriteError};
+use crate::token::PasswordError;
 
 /// The media type.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -228,6 +230,25 @@ impl From<WriteError> for Problem {
         match error {
             WriteError::Refused { refusal, .. } => refusal.into(),
             WriteError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        let kind = if full == Full::Total { ProblemType::Unavailable } else { ProblemType::TooManyRequests };
+        Self::new(kind, full.to_string()).retry_after(5)
+    }
+}
+
+impl From<PasswordError> for Problem {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy => Self::new(ProblemType::TooManyRequests, "too many passwords are being hashed"),
+            PasswordError::Settings => {
+                tracing::error!(error = &error as &dyn std::error::Error, "passwords cannot be hashed");
+                Self::new(ProblemType::Internal, "passwords cannot be hashed")
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use super::origin::Origins;
 use super::problem::Problem;
 use super::route::Routes;
 use crate::domain::floors::Freshness;
-use crate::hub::{Full, Seat};
+use crate::hub::Seat;
 use crate::protocol::problem::ProblemType;
 use crate::protocol::socket::{BEARER_PREFIX, SUBPROTOCOL};
 use crate::socket::{Refusal, Sockets, sse, ws};
@@ -159,10 +159,7 @@ fn admit(request: &HttpRequest, sockets: &Sockets) -> Result<Seat, Problem> {
     if sockets.is_draining() {
         return Err(Problem::new(ProblemType::Unavailable, "this replica is about to stop"));
     }
-    sockets.hub.admit(client_address(request)).map_err(|full| {
-        let kind = if full == Full::Total { ProblemType::Unavailable } else { ProblemType::TooManyRequests };
-        Problem::new(kind, full.to_string()).retry_after(5)
-    })
+    Ok(sockets.hub.admit(client_address(request))?)
 }
 
 #[cfg(test)]
