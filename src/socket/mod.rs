@@ -1,6 +1,7 @@
 //! One connection of push: what it says and when it ends ([`state`], pure), what drives it ([`task`]), and what carries
 //! it: a WebSocket ([`ws`]) or server-sent events ([`sse`]).
 
+mod live;
 pub mod sse;
 pub mod state;
 pub mod task;
@@ -137,7 +138,7 @@ impl Sockets {
 }
 
 /// What came from the client.
-#[derive(Debug)]
+#[cfg_attr(test, derive(Debug))]
 enum Received {
     Text(ByteString),
     Binary,

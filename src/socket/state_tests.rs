@@ -1,9 +1,9 @@
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::Seq;
+use crate::hub::Lock;
+use crate::protocol::socket::Reason;
 
 const HEARTBEAT: Duration = Duration::from_secs(25);
 const LIFE: u64 = 900;
