@@ -9,6 +9,7 @@ use actix_web::http::header::{
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _, web};
 use serde_json::json;
 
+use super::auth::bearer;
 use super::client::client_address;
 use super::origin::Origins;
 use super::problem::Problem;
@@ -136,15 +137,6 @@ fn check_origin(headers: &HeaderMap, origins: &Origins) -> Result<(), Problem> {
 
 fn identify(request: &HttpRequest, sockets: &Sockets) -> Result<Arc<Verified>, Problem> {
     sockets.authority.identify(bearer(request.headers())?).map_err(refused)
-}
-
-/// The token of `Authorization: Bearer` (RFC 6750, 2.1), or 401.
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token =
-        value.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let missing = || Problem::new(ProblemType::Unauthenticated, "an access token is needed");
-    token.map(|(_, token)| token.trim()).ok_or_else(missing)
 }
 
 fn refused(refusal: Refusal) -> Problem {
