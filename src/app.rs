@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App as WebApp, HttpServer, web};
-use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use crate::bus::nats::{NatsBus, NatsError, NatsSettings};
@@ -18,11 +17,9 @@ use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
 use crate::domain::operation::NewUser;
 use crate::domain::permission::OPERATOR;
 use crate::domain::records::{Status, UserKind};
-use crate::domain::{
-    Access, Actor, Applied, Clock, Floors, InvalidName, Operation, Random, Stamp, TenantName, Unit, UserId,
-};
+use crate::domain::{Actor, Applied, Clock, Floors, InvalidName, Operation, Random, TenantName, Unit, UserId};
 use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, announce, expire};
-use crate::gate::{Denied, Gate, OnStale};
+use crate::gate::{Gate, OnStale};
 use crate::http::Services;
 use crate::http::client::TrustedProxies;
 use crate::http::demo::Demo;
@@ -34,8 +31,8 @@ use crate::socket::{self, Deadlines, Sockets};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError, StoreOptions, WriteError};
 use crate::token::{
-    GuessLimits, KeyError, KeySet, Mint, PasswordError, PasswordSettings, Passwords, Permissions, PermissionsError,
-    SecretError, SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier,
+    GuessLimits, KeyError, KeySet, Mint, PasswordError, PasswordSettings, Passwords, Permissions, SecretError,
+    SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier,
 };
 
 /// Longest wait of a request for the database.
@@ -86,27 +83,10 @@ pub struct App {
     lifecycle: Lifecycle,
     store: Arc<dyn Store>,
     sockets: Arc<Sockets>,
+    propagation: Arc<Propagation>,
     draining: Arc<AtomicBool>,
     server: ServerHandle,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
-}
-
-/// Permissions for tokens: what the gate answers, which is nothing past the bound.
-struct GatedPermissions(Arc<Gate>);
-
-#[async_trait]
-impl Permissions for GatedPermissions {
-    async fn access(
-        &self,
-        tenant: &TenantName,
-        user: &UserId,
-    ) -> Result<Option<(Arc<Access>, Stamp)>, PermissionsError> {
-        match self.0.access_of(tenant, user).await {
-            Ok(found) => Ok(found.map(|found| (found.access, found.stamp))),
-            Err(Denied::Store(error)) => Err(PermissionsError::Store(error)),
-            Err(_) => Err(PermissionsError::PastBound),
-        }
-    }
 }
 
 impl App {
@@ -203,7 +183,7 @@ impl App {
         bootstrap(&*store, &passwords, &config).await?;
         let parts = SessionParts {
             store: Arc::clone(&store),
-            permissions: Arc::new(GatedPermissions(Arc::clone(&gate))),
+            permissions: Arc::clone(&gate) as Arc<dyn Permissions>,
             applied: Arc::clone(&applied),
             mint: Arc::new(Mint::new(Arc::clone(&keys), settings, Arc::clone(&clock), Arc::clone(&random))),
             passwords: Arc::clone(&passwords),
@@ -282,7 +262,7 @@ impl App {
             bus,
             cache,
             peers,
-            propagation,
+            propagation: Arc::clone(&propagation),
             keys: Arc::clone(&keys),
             passwords,
             clock: Arc::clone(&clock),
@@ -326,6 +306,7 @@ impl App {
             lifecycle,
             store,
             sockets,
+            propagation,
             draining,
             server: handle,
             served,
@@ -340,6 +321,11 @@ impl App {
     /// Its name.
     pub fn replica(&self) -> &str {
         &self.replica
+    }
+
+    /// How far each change has come.
+    pub fn propagation(&self) -> &Propagation {
+        &self.propagation
     }
 
     /// Ends when a task that it cannot do without has ended; then it is to be stopped.

@@ -119,6 +119,12 @@ impl Propagation {
         }
     }
 
+    /// When this replica learnt of a change: of one of its own, when its commit was done.
+    pub fn learnt(&self, seq: Seq) -> Option<Boottime> {
+        let timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);
+        timeline.times.get(&seq).map(|&(learnt, _)| learnt)
+    }
+
     /// How far a change has come by now.
     pub async fn report(&self, seq: Seq) -> Result<Report, StoreError> {
         let running = self.store.replicas(GONE_AFTER).await?;
