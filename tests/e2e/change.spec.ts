@@ -7,6 +7,9 @@ test.beforeAll(async () => {
   demo = await startDemo();
 });
 
+// A page that is left open would go on trying to reach the demo.
+test.afterEach(({ browser }) => Promise.all(browser.contexts().map((context) => context.close())));
+
 test.afterAll(() => demo?.stop());
 
 /** A browser of its own: nothing is shared between two users. */

@@ -91,9 +91,11 @@ export function RoleSwitch(props: { user: string; role: string; held: boolean; s
   const change = useChange();
   const where = usePaths();
   const path = where.userRole(user, role);
+  // It goes where it was put at once, and stays there unless the server says no.
+  const wanted = change.isPending ? change.variables.method === 'PUT' : held;
   return (
     <Switch
-      checked={held}
+      checked={wanted}
       disabled={change.isPending}
       aria-label={`${user} has the role ${role}`}
       data-testid={`role-${role}`}

@@ -10,6 +10,8 @@ import { useJourneys, usePaths } from './context.tsx';
 /** A stream that ended is opened again after this long, doubled up to a cap. */
 const REOPEN_BASE_MS = 500;
 const REOPEN_CAP_MS = 15_000;
+/** Tables are read again so long after the first of a burst of changes: the new tokens go first. */
+const READ_AGAIN_MS = 150;
 
 export function useChangeFeed(): void {
   const client = usePermcastClient();
@@ -23,6 +25,13 @@ export function useChangeFeed(): void {
     const abort = new AbortController();
     const epoch = client.state.pv.split('.')[0] ?? '';
     let after = seqOf(client.state.pv) ?? 0;
+    let reading: ReturnType<typeof setTimeout> | undefined;
+    const readAgain = () => {
+      reading ??= setTimeout(() => {
+        reading = undefined;
+        void queries.invalidateQueries();
+      }, READ_AGAIN_MS);
+    };
     const follow = async () => {
       for (let failures = 0; !abort.signal.aborted; failures += 1) {
         try {
@@ -32,7 +41,7 @@ export function useChangeFeed(): void {
             failures = 0;
             after = change.seq;
             if (change.kind !== 'session') journeys.logged(epoch, change);
-            void queries.invalidateQueries();
+            readAgain();
           }
         } catch {
           // It is opened again below, or the session is over and so is this.
@@ -42,7 +51,10 @@ export function useChangeFeed(): void {
       }
     };
     void follow();
-    return () => abort.abort();
+    return () => {
+      abort.abort();
+      clearTimeout(reading);
+    };
   }, [admin, client, journeys, queries, where]);
 }
 
