@@ -77,6 +77,13 @@ impl FeedTask {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                // Before the hints, for no flood of them may keep the replica from confirming that it missed nothing.
+                read = finished(&mut reading) => {
+                    let settled = self.take_page(&mut state, read, &stop).await;
+                    reading = None;
+                    next_read = Instant::now() + settled.unwrap_or(self.settings.poll_interval);
+                    self.fold(&mut folds);
+                }
                 hint = self.outlet.hints.recv() => {
                     let Some(hint) = hint else { return };
                     self.take_hint(&mut state, hint, &mut next_read).await;
@@ -85,12 +92,6 @@ impl FeedTask {
                     None => return,
                     Some(heard) => self.take_heard(&mut state, heard, &mut next_read).await,
                 },
-                read = finished(&mut reading) => {
-                    let settled = self.take_page(&mut state, read, &stop).await;
-                    reading = None;
-                    next_read = Instant::now() + settled.unwrap_or(self.settings.poll_interval);
-                    self.fold(&mut folds);
-                }
                 () = feed.shared.wake.notified(), if reading.is_none() => {
                     next_read = next_read.min(Instant::now() + WAKE_MERGE);
                 }
