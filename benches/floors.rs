@@ -80,7 +80,7 @@ fn main() {
     for count in [10_000, USERS] {
         let (floors, bases) = with_floors(count);
         let one = measure(|i| floors.is_fresh(&bases[i % bases.len()]));
-        println!("{:<58}{one:>12.1}", format!("{count} floors, all newer than nothing it rests on"));
+        println!("{:<58}{one:>12.1}", format!("{count} floors in the tenant, none of them its own"));
         let (beside, raises) = beside_a_writer(&floors, &bases, count);
         println!("{:<58}{beside:>12.1}", format!("  the same beside {raises:.0} raises a second"));
     }

@@ -21,6 +21,7 @@ pub mod socket;
 pub mod http;
 
 pub mod app;
+pub mod cli;
 pub mod demo;
 
 pub mod config;

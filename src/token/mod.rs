@@ -19,7 +19,7 @@ mod vault;
 mod verified;
 mod verify;
 
-pub use algorithm::Algorithm;
+pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use claims::Claims;
 pub use keys::{KeyError, KeySet, RotateError};
 pub use limit::{GuessLimits, Rate};

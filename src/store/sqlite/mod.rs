@@ -63,6 +63,17 @@ impl SqliteStore {
         Self::at(Place::new(address, options.deadline)?, options, clock, random).await
     }
 
+    /// Writes a copy of the database, of one moment, while it is in use. Nothing may be at `path` yet.
+    pub async fn backup(&self, path: &std::path::Path) -> Result<(), StoreError> {
+        if path.exists() {
+            return Err(StoreError::Unusable(format!("{} exists already", path.display())));
+        }
+        let Some(text) = path.to_str() else {
+            return Err(StoreError::Unusable("the path of a backup must be UTF-8".to_owned()));
+        };
+        self.place.copy_to(text).await
+    }
+
     async fn at(
         place: Place,
         options: StoreOptions,

@@ -121,6 +121,14 @@ impl Place {
         Ok(Open { file, readers, tail: Mutex::new(tail) })
     }
 
+    /// Writes a copy as of one moment.
+    pub(super) async fn copy_to(&self, path: &str) -> Result<(), StoreError> {
+        let mut connection = self.options().connect().await.map_err(failed("opening the database"))?;
+        let copied = sqlx::query("VACUUM INTO ?").bind(path).execute(&mut connection).await;
+        copied.map_err(failed("copying the database"))?;
+        connection.close().await.map_err(failed("closing the copy"))
+    }
+
     /// Creates or migrates the database. Several processes may do so at once.
     pub(super) async fn prepare(&self, random: &dyn Random) -> Result<(), StoreError> {
         self.refuse_network_file_systems()?;

@@ -1,0 +1,300 @@
+//! What an operator does from a shell beside the database: no replica needs to run, and every change made here is logged
+//! and reaches those that do.
+
+mod lookup;
+mod settings;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use settings::{Given, chain, refuse};
+
+use crate::config::Config;
+use crate::domain::limits::REFRESH_GRACE;
+use crate::domain::operation::NewLockdown;
+use crate::domain::{Actor, Change, Epoch, Operation, Seq, TenantName, Unit};
+use crate::runtime::{SystemClock, SystemRandom};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{CommitListener, Store, StoreError, StoreOptions, WriteError};
+use crate::token::{KeyError, KeySet, RotateError, UnknownAlgorithm, Vault, VaultError};
+
+/// How the log names who acts from here.
+const ACTOR: Actor = Actor::System("cli");
+/// Longest wait for the database.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How often `watch` looks for what is new.
+const WATCH_EVERY: Duration = Duration::from_millis(100);
+
+/// Commands for operators.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Create the database, or bring its schema up to date.
+    Migrate {
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Write a copy of the database while it is in use.
+    Backup {
+        /// Where to; nothing may be there yet.
+        path: PathBuf,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Show, begin or lift a lockdown: all but operators are refused.
+    Lockdown {
+        #[command(subcommand)]
+        what: Lockdown,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Show or rotate the signing keys.
+    Keys {
+        #[command(subcommand)]
+        what: Keys,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Follow the change log, one JSON object a line.
+    Watch {
+        /// Only this tenant's changes, and those that touch every tenant.
+        #[arg(long)]
+        tenant: Option<TenantName>,
+        /// Begin after this position instead of at the end.
+        #[arg(long)]
+        after: Option<u64>,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Check settings, database and broker, and say what is wrong.
+    Doctor {
+        #[command(flatten)]
+        given: Given,
+    },
+}
+
+/// What to do about the lockdown.
+#[derive(clap::Subcommand)]
+pub enum Lockdown {
+    /// Whether there is one.
+    Status,
+    /// Begin one.
+    On {
+        /// One tenant instead of all.
+        #[arg(long)]
+        only: Option<TenantName>,
+        /// What clients are told to wait, in seconds.
+        #[arg(long, default_value_t = 60)]
+        retry_after: u32,
+    },
+    /// Lift it.
+    Off,
+}
+
+/// What to do about the keys.
+#[derive(clap::Subcommand)]
+pub enum Keys {
+    /// The public keys that verify, as a JWKS.
+    List,
+    /// Sign with the next key from now on.
+    Rotate {
+        /// Refuse every access token issued before, everywhere, at once.
+        #[arg(long)]
+        revoke: bool,
+        /// End every session, too.
+        #[arg(long, requires = "revoke")]
+        sessions: bool,
+    },
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error("{0}")]
+    Settings(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Rotate(#[from] RotateError),
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    #[error(transparent)]
+    Algorithm(#[from] UnknownAlgorithm),
+    #[error("cannot write the answer")]
+    Output(#[from] std::io::Error),
+    #[error("{0}")]
+    Unwell(String),
+}
+
+struct Deaf;
+
+impl CommitListener for Deaf {
+    fn committed(&self, _: Epoch, _: &[Change]) {}
+}
+
+impl Command {
+    /// Carries the command out.
+    pub async fn run(self) -> ExitCode {
+        match self.carry_out().await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&chain(&error)),
+        }
+    }
+
+    async fn carry_out(self) -> Result<(), CommandError> {
+        match self {
+            Self::Migrate { given } => {
+                let (store, _) = open(given).await?;
+                let head = store.tail(Seq::ZERO).await?;
+                say(&format!("the schema is up to date; epoch {}, {} changes", head.epoch, head.head))?;
+                store.close().await;
+                Ok(())
+            }
+            Self::Backup { path, given } => {
+                let (store, _) = open(given).await?;
+                store.backup(&path).await?;
+                store.close().await;
+                say(&format!("wrote {}", path.display()))
+            }
+            Self::Lockdown { what, given } => lockdown(what, given).await,
+            Self::Keys { what, given } => keys(what, given).await,
+            Self::Watch { tenant, after, given } => watch(tenant, after, given).await,
+            Self::Doctor { given } => lookup::doctor(given).await,
+        }
+    }
+}
+
+async fn open(given: Given) -> Result<(SqliteStore, Config), CommandError> {
+    let config = given.load().map_err(CommandError::Settings)?;
+    let options = StoreOptions {
+        id_rest: config.refresh_token_ttl,
+        refresh_grace: REFRESH_GRACE,
+        deadline: DEADLINE,
+        listener: Arc::new(Deaf),
+    };
+    let store = SqliteStore::open(&config.database_url, options, Arc::new(SystemClock), &SystemRandom).await?;
+    Ok((store, config))
+}
+
+fn say(text: &str) -> Result<(), CommandError> {
+    Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+async fn lockdown(what: Lockdown, given: Given) -> Result<(), CommandError> {
+    let (store, _) = open(given).await?;
+    let set = |lockdown| Unit { actor: ACTOR, operations: vec![Operation::SetLockdown(lockdown)] };
+    match what {
+        Lockdown::Status => {}
+        Lockdown::On { only, retry_after } => {
+            let lockdown = NewLockdown { tenant: only, retry_after_s: retry_after, until: None };
+            store.write(set(Some(lockdown))).await?;
+        }
+        Lockdown::Off => {
+            store.write(set(None)).await?;
+        }
+    }
+    let said = match store.lockdown().await? {
+        None => "no lockdown".to_owned(),
+        Some(lockdown) => {
+            let whom = lockdown.tenant.map_or_else(|| "everyone".to_owned(), |tenant| format!("tenant {tenant}"));
+            format!("lockdown of {whom} since {}; operators alone are served", lockdown.since)
+        }
+    };
+    store.close().await;
+    say(&said)
+}
+
+async fn keys(what: Keys, given: Given) -> Result<(), CommandError> {
+    let (store, config) = open(given).await?;
+    let store = Arc::new(store);
+    let vault = match &config.key_encryption_key {
+        Some(key) => Vault::with_key(&key.0)?,
+        None => Vault::plain(),
+    };
+    let keys = KeySet::open(
+        Arc::clone(&store) as Arc<dyn Store>,
+        Arc::new(vault),
+        config.token_algorithm.parse()?,
+        config.access_token_ttl,
+        Arc::new(SystemClock),
+        Arc::new(SystemRandom),
+    )
+    .await?;
+    if let Keys::Rotate { revoke, sessions } = what {
+        let written = keys.rotate(ACTOR, revoke, sessions).await?;
+        say(&format!("rotated at {}", written.version))?;
+    }
+    say(&keys.jwks())?;
+    store.close().await;
+    Ok(())
+}
+
+async fn watch(tenant: Option<TenantName>, after: Option<u64>, given: Given) -> Result<(), CommandError> {
+    let (store, _) = open(given).await?;
+    let head = store.tail(Seq::MAX).await?.head;
+    let mut position = after.and_then(Seq::new).unwrap_or(head);
+    loop {
+        let rows = store.changes(tenant.as_ref(), position, 1000).await?;
+        for row in &rows {
+            let change = &row.change;
+            let line = serde_json::json!({
+                "seq": change.seq, "at": change.at, "actor": row.actor, "kind": change.target.kind(),
+                "tenant": change.target.tenant(), "target": change.target.name(), "effect": change.effect,
+                "summary": row.summary,
+            });
+            say(&line.to_string())?;
+            position = change.seq;
+        }
+        if rows.is_empty() {
+            tokio::select! {
+                () = tokio::time::sleep(WATCH_EVERY) => {}
+                () = crate::runtime::stop_signal() => return Ok(()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    async fn run(line: &[&str], url: &str) -> Result<(), CommandError> {
+        let words = ["permcast"].iter().chain(line).chain(&["--database-url", url]);
+        <Line as clap::Parser>::try_parse_from(words).unwrap().command.carry_out().await
+    }
+
+    #[tokio::test]
+    async fn a_lockdown_and_a_rotation_made_here_are_in_the_log_and_in_a_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let url = format!("sqlite://{}", path("live.db"));
+        run(&["lockdown", "on", "--retry-after", "7"], &url).await.unwrap();
+        run(&["keys", "rotate", "--revoke"], &url).await.unwrap();
+        run(&["backup", &path("copy.db")], &url).await.unwrap();
+        assert!(run(&["backup", &path("copy.db")], &url).await.is_err(), "a backup is not written over");
+        for name in ["live.db", "copy.db"] {
+            let words =
+                ["permcast", "migrate", "--database-url", &format!("sqlite://{}", path(name))].map(String::from);
+            let Command::Migrate { given } = <Line as clap::Parser>::try_parse_from(words).unwrap().command else {
+                panic!("migrate is migrate");
+            };
+            let (store, _) = open(given).await.unwrap();
+            assert_eq!(store.lockdown().await.unwrap().map(|lockdown| lockdown.retry_after_s), Some(7), "{name}");
+            let rows = store.changes(None, Seq::ZERO, 100).await.unwrap();
+            assert!(rows.iter().any(|row| row.actor == "cli" && row.change.target.kind().as_str() == "everyone"));
+            store.close().await;
+        }
+    }
+}
