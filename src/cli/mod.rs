@@ -271,7 +271,8 @@ mod tests {
     }
 
     async fn run(line: &[&str], url: &str) -> Result<(), CommandError> {
-        let words = ["permcast"].iter().chain(line).chain(&["--database-url", url]);
+        let address = ["--database-url", url];
+        let words = ["permcast"].iter().chain(line).chain(&address);
         <Line as clap::Parser>::try_parse_from(words).unwrap().command.carry_out().await
     }
 
