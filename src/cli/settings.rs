@@ -9,7 +9,7 @@ use crate::config::{Config, Settings};
 #[derive(clap::Args)]
 pub struct Given {
     /// The settings' file; `permcast.toml` is read if it is there.
-    #[arg(long, env = "PERMCAST_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "PERMCAST_CONFIG", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Box<Settings>,

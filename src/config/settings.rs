@@ -13,7 +13,7 @@ macro_rules! settings {
         #[serde(default, deny_unknown_fields)]
         pub struct Settings {
             $($(#[$doc])*
-            #[arg(long, env = $env, value_name = $value, hide_env_values = true)]
+            #[arg(long, env = $env, value_name = $value, hide_env_values = true, global = true)]
             pub $name: Option<$type>,)+
         }
 
