@@ -44,7 +44,7 @@ pub struct Problem {
     index: Option<usize>,
     challenge: Option<Cow<'static, str>>,
     retry_after_s: Option<u32>,
-    allow: Option<String>,
+    allow: Option<Box<str>>,
 }
 
 impl Problem {
@@ -86,7 +86,7 @@ impl Problem {
     /// 405 with the methods that the path does serve.
     pub fn method_not_allowed(allow: String) -> Self {
         let detail = format!("served here: {allow}");
-        Self { allow: Some(allow), ..Self::new(ProblemType::MethodNotAllowed, detail) }
+        Self { allow: Some(allow.into()), ..Self::new(ProblemType::MethodNotAllowed, detail) }
     }
 
     /// 401 by RFC 6750: a token was brought, but it does not hold.
@@ -182,7 +182,7 @@ impl ResponseError for Problem {
             answer.insert_header((header::RETRY_AFTER, seconds));
         }
         if let Some(allow) = &self.allow {
-            answer.insert_header((header::ALLOW, allow.as_str()));
+            answer.insert_header((header::ALLOW, allow.as_ref()));
         }
         answer.body(body.to_string())
     }
