@@ -115,7 +115,7 @@ impl App {
         let remember = config.access_token_ttl + 2 * CLOCK_LEEWAY;
         let start = store.position_at(started_at.minus(remember)).await?;
         let applied = Arc::new(Applied::new(store.tail(start).await?.epoch));
-        let floors = Arc::new(Floors::new(u64::from_le_bytes((&*random).bytes()), FLOOR_ENTRIES_MAX));
+        let floors = Arc::new(Floors::new(u64::from_le_bytes(random.bytes()), FLOOR_ENTRIES_MAX));
         let cache = Arc::new(PermissionCache::new(
             Arc::clone(&store),
             Arc::clone(&floors),

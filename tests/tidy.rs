@@ -27,6 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("http", &["domain", "protocol", "store", "bus", "cache", "token", "hub", "feed", "gate", "socket", "+"]),
     ("app", &["*"]),
     ("demo", &["*"]),
+    ("cli", &["*"]),
     ("main", &["*"]),
 ];
 /// What `+` stands for above.

@@ -170,7 +170,7 @@ impl Checker<'_> {
             }
         }
         let nats = self.nats(
-            &s.nats_url,
+            s.nats_url.as_deref(),
             s.nats_credentials_file,
             s.nats_nkey_file,
             s.nats_tls_ca_file,
@@ -268,13 +268,13 @@ impl Checker<'_> {
 
     fn nats(
         &mut self,
-        url: &Option<String>,
+        url: Option<&str>,
         credentials_file: Option<PathBuf>,
         nkey_seed_file: Option<PathBuf>,
         tls_ca_file: Option<PathBuf>,
         tls_client: (Option<PathBuf>, Option<PathBuf>),
     ) -> Option<Nats> {
-        let servers = list(url.as_deref());
+        let servers = list(url);
         if servers.is_empty() {
             return None;
         }
@@ -318,9 +318,8 @@ mod tests {
 
     #[test]
     fn the_default_file_says_what_the_defaults_are() {
-        let uncommented: String =
-            DEFAULT_FILE.lines().filter_map(|line| line.strip_prefix("#:")).map(|line| format!("{line}\n")).collect();
-        let written = Config::new(Settings::from_toml(&uncommented).unwrap()).unwrap();
+        let uncommented: Vec<_> = DEFAULT_FILE.lines().filter_map(|line| line.strip_prefix("#:")).collect();
+        let written = Config::new(Settings::from_toml(&uncommented.join("\n")).unwrap()).unwrap();
         let default = Config::new(Settings::default()).unwrap();
         assert_eq!(format!("{written:?}"), format!("{default:?}"));
     }

@@ -103,10 +103,10 @@ fn question(body: &Map<String, Value>, pointer: &str) -> Result<Question, Proble
     let subject = reader.part(body, pointer, "subject");
     let resource = reader.part(body, pointer, "resource");
     let action = reader.part(body, pointer, "action");
-    if let Some((at, subject)) = &subject {
-        if reader.text(subject, at, "type").is_some_and(|kind| kind != "user") {
-            reader.fault(child(at, "type"), "user is wanted");
-        }
+    if let Some((at, subject)) = &subject
+        && reader.text(subject, at, "type").is_some_and(|kind| kind != "user")
+    {
+        reader.fault(child(at, "type"), "user is wanted");
     }
     let tenant = subject.as_ref().and_then(|(at, subject)| {
         let properties = reader.maybe(subject, at, "properties", Value::as_object, "an object is wanted")?;
@@ -192,7 +192,7 @@ mod tests {
         asked.unwrap_err().errors().iter().map(|fault| fault.pointer.clone()).collect()
     }
 
-    fn asks(resource: Value) -> Option<String> {
+    fn asks(resource: &Value) -> Option<String> {
         let body = json!({
             "subject": {"type": "user", "id": "ben", "properties": {"tenant": "acme", "more": 1}},
             "resource": resource,
@@ -206,11 +206,11 @@ mod tests {
 
     #[test]
     fn type_action_and_id_are_a_permission() {
-        assert_eq!(asks(json!({"type": "invoices"})).as_deref(), Some("invoices:read"));
-        assert_eq!(asks(json!({"type": "invoices", "id": "42"})).as_deref(), Some("invoices:read:42"));
-        assert_eq!(asks(json!({"type": "invoices", "id": ""})), None, "an empty id is no segment");
-        assert_eq!(asks(json!({"type": "invoices", "id": "*"})), None, "a request never holds a star");
-        assert_eq!(asks(json!({"type": "Invoices"})), None);
+        assert_eq!(asks(&json!({"type": "invoices"})).as_deref(), Some("invoices:read"));
+        assert_eq!(asks(&json!({"type": "invoices", "id": "42"})).as_deref(), Some("invoices:read:42"));
+        assert_eq!(asks(&json!({"type": "invoices", "id": ""})), None, "an empty id is no segment");
+        assert_eq!(asks(&json!({"type": "invoices", "id": "*"})), None, "a request never holds a star");
+        assert_eq!(asks(&json!({"type": "Invoices"})), None);
     }
 
     #[test]

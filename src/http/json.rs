@@ -154,7 +154,7 @@ impl<'de> Visitor<'de> for Strict {
 pub struct Object {
     pointer: String,
     /// Of what is no object, nothing is said to be missing.
-    is_object: bool,
+    well_formed: bool,
     members: Map<String, Value>,
     faults: Vec<Fault>,
 }
@@ -173,8 +173,8 @@ impl Object {
 
     /// An object somewhere in the body.
     pub fn at(pointer: &str, value: Value) -> Self {
-        let (pointer, is_object) = (pointer.to_owned(), value.is_object());
-        let mut object = Self { pointer, is_object, members: Map::new(), faults: Vec::new() };
+        let (pointer, well_formed) = (pointer.to_owned(), value.is_object());
+        let mut object = Self { pointer, well_formed, members: Map::new(), faults: Vec::new() };
         match value {
             Value::Object(members) => object.members = members,
             _ => object.fault("", "an object is wanted"),
@@ -190,14 +190,13 @@ impl Object {
 
     /// A member that must be there.
     pub fn required<T: Member>(&mut self, name: &str) -> Option<T> {
-        if self.is_object && !self.members.contains_key(name) {
+        if self.well_formed && !self.members.contains_key(name) {
             self.fault(name, "is missing");
         }
         self.optional(name)
     }
 
     /// A member that may be `null`, which is another thing than not being there.
-    #[expect(clippy::option_option, reason = "absent, null and present are three things")]
     pub fn nullable<T: Member>(&mut self, name: &str) -> Option<Option<T>> {
         if self.members.get(name).is_some_and(Value::is_null) {
             self.members.remove(name);
