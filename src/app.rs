@@ -287,9 +287,12 @@ impl App {
                 .app_data(keys.clone())
                 .app_data(verifier.clone())
                 .app_data(sessions.clone())
+                .wrap(actix_web::middleware::from_fn(crate::http::headers))
                 .configure(crate::http::configure)
         })
         .disable_signals()
+        // A frame must not wait for the client to acknowledge the one before.
+        .tcp_nodelay(true)
         .shutdown_timeout(5)
         .backlog(4096);
         if let Some(workers) = config.workers {

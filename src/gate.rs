@@ -170,6 +170,11 @@ impl Gate {
         self.controls.locked(tenant, self.clock.now())
     }
 
+    /// The bound of staleness.
+    pub fn max_staleness(&self) -> Duration {
+        self.max_staleness
+    }
+
     /// Whether this replica is within its bound of staleness.
     pub fn is_within_bound(&self) -> bool {
         self.feed.lag() <= self.max_staleness

@@ -32,6 +32,8 @@ enum Command {
     Operate(cli::Command),
     /// Print the commented default settings.
     Config,
+    /// Print the OpenAPI document.
+    Openapi,
 }
 
 #[tokio::main]
@@ -41,6 +43,7 @@ async fn main() -> ExitCode {
         Command::Demo(options) => demo::run(options).await,
         Command::Operate(command) => command.run().await,
         Command::Config => print(DEFAULT_FILE),
+        Command::Openapi => print(permcast::http::openapi::DOCUMENT),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::records::ReplicaRecord;
 use crate::domain::{Boottime, Clock, Epoch, Seq, Timestamp};
 use crate::hub::Hub;
 use crate::protocol::bus::{Receipt, ReplicaMessage};
+use crate::protocol::socket::millis;
 use crate::store::Store;
 use crate::token::Sessions;
 
@@ -62,6 +63,7 @@ struct Peer {
     said_at: Timestamp,
     heard: Boottime,
     connections: u64,
+    lag: Option<Duration>,
     advances: Advances,
     receipts: BTreeMap<Seq, Receipt>,
 }
@@ -95,6 +97,7 @@ impl Peers {
             said_at: Timestamp::from_millis(i64::MIN),
             heard: now,
             connections: 0,
+            lag: None,
             advances: Advances::default(),
             receipts: BTreeMap::new(),
         });
@@ -110,6 +113,7 @@ impl Peers {
         peer.said_at = peer.said_at.max(message.at);
         peer.heard = now;
         peer.connections = message.connections;
+        peer.lag = message.lag_ms.map(Duration::from_millis);
         peer.applied = peer.applied.max(message.applied);
         peer.advances.push(message.applied, now);
         for receipt in message.receipts {
@@ -130,6 +134,14 @@ impl Peers {
             reached: peer.advances.reached(seq),
             receipt: peer.receipts.get(&seq).copied(),
         })
+    }
+
+    /// Whether another replica said just now that it is within this bound of staleness.
+    pub fn any_within(&self, bound: Duration, now: Boottime) -> bool {
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers
+            .values()
+            .any(|peer| now.since(peer.heard) < ANNOUNCE_EVERY * 3 && peer.lag.is_some_and(|lag| lag <= bound))
     }
 
     /// How many connections a replica said it carries.
@@ -163,6 +175,7 @@ pub async fn announce(
             applied: version.seq,
             connections: hub.totals().connections as u64,
             receipts: hub.take_receipts(feed.applied_stamp().generation(), RECEIPTS_MAX),
+            lag_ms: Some(feed.lag()).filter(|&lag| lag != Duration::MAX).map(millis),
             at: clock.now(),
         });
         let since_renewed = clock.boottime().since(renewed);

@@ -11,13 +11,17 @@ pub mod demo;
 pub mod evaluation;
 pub mod fields;
 mod grants;
+mod headers;
+mod health;
 pub mod json;
 mod keys;
 mod lockdown;
 pub mod mutate;
 pub mod oauth;
+pub mod openapi;
 pub mod operation;
 pub mod origin;
+mod pages;
 pub mod problem;
 pub mod push;
 pub mod query;
@@ -30,6 +34,7 @@ pub mod standing;
 mod tenants;
 mod users;
 
+pub use headers::headers;
 pub use services::Services;
 
 use actix_web::web;
@@ -45,9 +50,11 @@ pub fn routes() -> Routes {
         decisions::routes,
         demo::routes,
         grants::routes,
+        health::routes,
         keys::routes,
         lockdown::routes,
         oauth::routes,
+        openapi::routes,
         push::routes,
         replicas::routes,
         roles::routes,

@@ -6,7 +6,6 @@ use actix_web::http::{Method, StatusCode, header};
 use actix_web::{FromRequest, Handler, HttpRequest, HttpResponse, Responder, ResponseError as _, Route, web};
 
 use super::problem::Problem;
-use crate::protocol::problem::ProblemType;
 
 /// All routes. Each resource adds its own.
 #[derive(Default)]
@@ -56,7 +55,7 @@ impl Routes {
                 async move { other_method(&request, allow) }
             })));
         }
-        cfg.default_service(web::to(|| async { nothing_here() }));
+        cfg.default_service(web::to(super::pages::page));
     }
 }
 
@@ -66,8 +65,4 @@ fn other_method(request: &HttpRequest, allow: String) -> HttpResponse {
     } else {
         Problem::method_not_allowed(allow).error_response()
     }
-}
-
-fn nothing_here() -> HttpResponse {
-    Problem::new(ProblemType::NotFound, "no such path is served").error_response()
 }

@@ -45,6 +45,9 @@ pub struct ReplicaMessage {
     pub connections: u64,
     /// How far the changes of the last while have come with its connections.
     pub receipts: Vec<Receipt>,
+    /// How long ago it last knew that it had missed nothing; absent where it never did, or does not say.
+    #[serde(default)]
+    pub lag_ms: Option<u64>,
     pub at: Timestamp,
 }
 
