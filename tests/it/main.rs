@@ -1,9 +1,16 @@
-//! The running program, from outside: real replicas, a real nats-server, real HTTP and sockets.
+//! Two real replicas over one SQLite file and a real `nats-server`, spoken to as their clients speak: HTTP, WebSocket,
+//! NATS, the `sqlite3` shell.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
+mod admin;
+mod client;
+mod company;
+mod decisions;
+mod errors;
 mod faults;
 mod harness;
 mod propagation;
-mod refusals;
-mod tidy;
+mod push;
+mod socket;
+mod tokens;

@@ -1,192 +1,321 @@
-//! A change on one replica reaches the clients of the other.
+//! One change, on its way from one replica to the clients of the other.
+
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{Deployment, seq};
+use crate::client::{send, seq};
+use crate::company::company;
+use crate::harness::{Cluster, until};
+use crate::socket::Socket;
 
 #[tokio::test]
 async fn a_change_on_one_replica_reaches_a_client_of_the_other() {
-    let d = Deployment::start(2, true).await;
-    d.make_user("ben").await;
-    d.make_role("editor", &["invoices:edit"]).await;
-    d.grant("ben", "editor").await.ok();
-    let (token, refresh) = d.login(1, "ben").await;
-    let mut socket = d.welcomed(1, &token).await;
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let tokens = on_b.login("ben").await;
+    let (mut socket, welcome) = Socket::welcomed(&on_b, &tokens).await;
+    assert_eq!(welcome["replica"], "b");
+    assert!(welcome["heartbeat_ms"].as_u64().unwrap() > 0 && welcome["connection"].is_string());
 
-    let wait = [("Prefer", "wait=10")];
-    let path = "/v1/tenants/default/users/ben/roles/editor";
-    let done = d.call_with(0, Method::DELETE, path, &d.ada, None, &wait).await;
-    assert_eq!(done.body["propagation"]["complete"], true, "{done:?}");
-    assert_eq!(done.body["propagation"]["replicas"].as_array().unwrap().len(), 2);
-    let told = socket.next("permissions_changed").await;
-    assert_eq!((told["pv"].as_str().unwrap(), told["reason"].as_str().unwrap()), (&*done.version(), "user"));
-    assert_eq!(told["refresh_within_ms"], 0);
+    let version = root.delete("/v1/tenants/default/users/ben/roles/editor").await.version();
+    let told = socket.expect("permissions_changed").await;
+    assert_eq!(told["pv"], version);
+    assert_eq!((&told["reason"], &told["refresh_within_ms"]), (&json!("user"), &json!(0)));
+    assert!(told["at"].is_string());
 
-    let refused = d.call(1, Method::GET, "/v1/me", &token, None).await;
-    assert_eq!(refused.status, 401);
-    let challenge = refused.headers["www-authenticate"].to_str().unwrap();
-    let needed = done.version();
-    assert_eq!(
-        challenge,
-        format!(r#"Bearer error="invalid_token", error_description="permissions changed", pv="{needed}""#)
-    );
-    let (fresh, _) = d.refresh(1, &refresh).await;
-    let me = d.call(1, Method::GET, "/v1/me", &fresh, None).await.ok();
-    assert_eq!(me["permissions"], json!([]));
-    assert!(seq(&me["pv"]) >= seq(&json!(needed)));
-    assert!(seq(&socket.refreshed(&fresh).await["pv"]) >= seq(&json!(needed)));
+    // Whoever was told can never read the old answer.
+    let ben = on_b.with(&tokens);
+    assert_eq!(ben.get("/v1/me").await.stale(), version);
+    let question = json!({"subject": {"type": "user", "id": "ben"}, "resource": {"type": "invoices"}, "action": {"name": "write"}});
+    ben.post("/access/v1/evaluation", question.clone()).await.stale();
+
+    let fresh = on_b.refresh(&tokens).await;
+    assert!(seq(&fresh.pv) >= seq(&version));
+    let ben = on_b.with(&fresh);
+    let me = ben.get("/v1/me").await.ok().body;
+    assert_eq!((&me["roles"], &me["permissions"]), (&json!([]), &json!([])));
+    assert_eq!(ben.post("/access/v1/evaluation", question).await.ok().body["decision"], false);
+    socket.say(json!({"type": "refresh", "token": fresh.access})).await;
+    assert!(seq(socket.expect("refreshed").await["pv"].as_str().unwrap()) >= seq(&version));
 }
 
 #[tokio::test]
-async fn a_burst_is_one_frame_with_the_last_version() {
-    let d = Deployment::start(2, true).await;
-    d.make_user("ben").await;
-    let (token, _) = d.login(1, "ben").await;
-    let mut socket = d.welcomed(1, &token).await;
+async fn a_burst_is_few_frames() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let tokens = on_b.login("ben").await;
+    let mut socket = Socket::hello(&on_b, &tokens).await;
     let operations: Vec<_> =
-        (0..50).map(|n| json!({ "op": "put", "path": format!("users/ben/permissions/invoices:p{n}") })).collect();
-    let done = d.administer(0, Method::POST, "batch", Some(json!({ "operations": operations }))).await;
-    let told = socket.next("permissions_changed").await;
-    assert_eq!(told["pv"].as_str().unwrap(), done.version());
-    socket.is_quiet().await;
+        (0..200).map(|n| json!({"op": "put", "path": format!("users/ben/permissions/p{n}")})).collect();
+    let answer = root.post("/v1/tenants/default/batch", json!({"operations": operations})).await;
+    let last = seq(&answer.version());
+    let mut frames = 0;
+    loop {
+        frames += 1;
+        let told = socket.expect("permissions_changed").await;
+        if seq(told["pv"].as_str().unwrap()) == last {
+            break;
+        }
+    }
+    assert!(frames < 20, "{frames} frames for 200 changes");
 }
 
 #[tokio::test]
-async fn a_client_that_was_away_is_told_at_welcome() {
-    let d = Deployment::start(2, true).await;
-    d.make_user("ben").await;
-    d.make_role("editor", &["invoices:edit"]).await;
-    let (token, _) = d.login(1, "ben").await;
-    let changed = d.grant("ben", "editor").await.version();
-    let reached = d
-        .call_with(1, Method::GET, "/v1/me", &d.login(0, "ben").await.0, None, &[("Permcast-At-Least", &changed)])
-        .await;
-    reached.ok();
-    let mut socket = d.welcomed(1, &token).await;
-    assert_eq!(socket.next("permissions_changed").await["pv"].as_str().unwrap(), changed);
+async fn who_was_away_is_told_at_welcome() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let tokens = on_b.login("ben").await;
+    drop(Socket::hello(&on_b, &tokens).await);
+    let version = root.put("/v1/tenants/default/users/ben/permissions/reports:read").await.version();
+    for client in [cluster.a.client(), on_b] {
+        let mut socket = Socket::hello(&client, &tokens).await;
+        let told = socket.expect("permissions_changed").await;
+        assert_eq!(told["pv"], version);
+        let fresh = client.refresh(&tokens).await;
+        socket.say(json!({"type": "refresh", "token": fresh.access})).await;
+        socket.expect("refreshed").await;
+        let mut again = Socket::hello(&client, &fresh).await;
+        again.say(json!({"type": "ping"})).await;
+        assert_eq!(again.expect_heartbeat().await["pv"], version, "nothing to tell him any more");
+    }
 }
 
 #[tokio::test]
 async fn a_role_edit_reaches_exactly_its_members() {
-    let d = Deployment::start(2, true).await;
-    d.make_role("viewer", &["invoices:read"]).await;
-    let including = json!({ "name": "editor", "includes": ["viewer"], "permissions": ["invoices:edit"] });
-    d.administer(0, Method::POST, "roles", Some(including)).await.ok();
-    d.make_role("other", &["reports:read"]).await;
-    for (user, role) in [("ben", "editor"), ("cleo", "viewer"), ("dora", "other")] {
-        d.make_user(user).await;
-        d.grant(user, role).await.ok();
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let (ben, cleo, zoe) = (on_b.login("ben").await, on_b.login("cleo").await, on_b.login_in("acme", "zoe").await);
+    let mut sockets =
+        [Socket::hello(&on_b, &ben).await, Socket::hello(&on_b, &cleo).await, Socket::hello(&on_b, &zoe).await];
+
+    let edited = root.put("/v1/tenants/default/roles/editor/permissions/archive:read").await.version();
+    let told = sockets[0].expect("permissions_changed").await;
+    assert_eq!((&told["pv"], &told["reason"]), (&json!(edited), &json!("role")));
+    on_b.with(&cleo).get("/v1/me").await.ok();
+
+    // Both hold viewer, one of them by inclusion.
+    let edited = root.put("/v1/tenants/default/roles/viewer/permissions/archive:list").await.version();
+    for socket in &mut sockets[..2] {
+        assert_eq!(socket.expect("permissions_changed").await["pv"], edited, "the first that cleo hears of");
     }
-    let mut sockets = Vec::new();
-    for user in ["ben", "cleo", "dora"] {
-        let (token, _) = d.login(1, user).await;
-        sockets.push(d.welcomed(1, &token).await);
-    }
-    let done = d.administer(0, Method::PUT, "roles/viewer/permissions/invoices:print", None).await;
-    for member in &mut sockets[..2] {
-        let told = member.next("permissions_changed").await;
-        assert_eq!((told["pv"].as_str().unwrap(), told["reason"].as_str().unwrap()), (&*done.version(), "role"));
-    }
-    let (ada, _) = d.login(1, "ada").await;
-    let heard = [("Permcast-At-Least", &*done.version())].map(|(name, value)| (name, value.to_owned()));
-    let headers: Vec<_> = heard.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    d.call_with(1, Method::GET, "/v1/me", &ada, None, &headers).await.ok();
-    sockets[2].is_quiet().await;
+    assert_eq!(on_b.with(&cleo).get("/v1/me").await.stale(), edited);
+
+    // The other tenant heard of none.
+    let own = root.put("/v1/tenants/acme/users/zoe/permissions/x").await.version();
+    assert_eq!(sockets[2].expect("permissions_changed").await["pv"], own);
+
+    let fresh = on_b.refresh(&ben).await;
+    let me = on_b.with(&fresh).get("/v1/me").await.ok().body;
+    assert_eq!(me["permissions"], json!(["archive:list", "archive:read", "invoices:read", "invoices:write"]));
+    assert_eq!(me["roles"], json!(["editor", "viewer"]));
 }
 
 #[tokio::test]
-async fn a_row_edited_with_the_sql_shell_reaches_the_client() {
-    for with_broker in [true, false] {
-        let d = Deployment::start(2, with_broker).await;
-        d.make_user("ben").await;
-        d.make_role("editor", &["invoices:edit"]).await;
-        d.grant("ben", "editor").await.ok();
-        for replica in [0, 1] {
-            let (token, _) = d.login(replica, "ben").await;
-            let mut socket = d.welcomed(replica, &token).await;
-            let before = d.head();
-            d.sql(if replica == 0 {
-                "DELETE FROM user_roles"
-            } else {
-                "UPDATE users SET status='suspended' WHERE id='ben'"
-            });
-            assert_eq!(d.head(), before + 1);
-            if replica == 0 {
-                assert_eq!(seq(&socket.next("permissions_changed").await["pv"]), before + 1);
-            } else {
-                assert_eq!(socket.next("session_revoked").await["reason"], "suspended");
-                assert_eq!(socket.close_code().await, 4403);
-                let refused = d.call(replica, Method::GET, "/v1/me", &token, None).await;
-                assert!(refused.headers["www-authenticate"].to_str().unwrap().contains("session ended"), "{refused:?}");
-            }
-            assert_eq!(d.sql("SELECT actor FROM changes ORDER BY seq DESC LIMIT 1"), "sql");
+async fn a_deleted_role_is_gone_from_its_members() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let tokens = on_b.login("ben").await;
+    let mut socket = Socket::hello(&on_b, &tokens).await;
+    let version = root.delete("/v1/tenants/default/roles/editor").await.version();
+    assert_eq!(socket.expect("permissions_changed").await["pv"], version);
+    let fresh = on_b.refresh(&tokens).await;
+    assert_eq!(on_b.with(&fresh).get("/v1/me").await.ok().body["permissions"], json!([]));
+    let made_anew = json!({"name": "editor", "permissions": ["invoices:write"]});
+    root.post("/v1/tenants/default/roles", made_anew).await.ok();
+    let fresh = on_b.refresh(&fresh).await;
+    assert_eq!(on_b.with(&fresh).get("/v1/me").await.ok().body["permissions"], json!([]), "the new one has no members");
+}
+
+#[tokio::test]
+async fn what_is_edited_with_a_shell_reaches_the_client() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let tokens = on_b.login("ben").await;
+    let mut socket = Socket::hello(&on_b, &tokens).await;
+    cluster.sql("DELETE FROM user_roles WHERE user = (SELECT no FROM users WHERE id = 'ben')");
+    let told = socket.expect("permissions_changed").await;
+    assert_eq!(on_b.with(&tokens).get("/v1/me").await.stale(), told["pv"]);
+    let after = seq(told["pv"].as_str().unwrap()) - 1;
+    let log = root.get(&format!("/v1/tenants/default/changes?after={after}")).await.ok().body;
+    let row = &log["items"][0];
+    assert_eq!((&row["actor"], &row["kind"], &row["target"]), (&json!("sql"), &json!("user"), &json!("ben")));
+
+    cluster.sql("UPDATE users SET status = 'suspended' WHERE id = 'ben'");
+    assert_eq!(socket.expect("session_revoked").await["reason"], "suspended");
+    socket.expect_close(4403).await;
+    on_b.with(&tokens).get("/v1/me").await.ended();
+}
+
+#[tokio::test]
+async fn what_is_so_already_is_no_change() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let log =
+        async || root.get("/v1/tenants/default/changes?limit=1000").await.ok().body["items"].as_array().unwrap().len();
+    let before = log().await;
+    let answer = root.put("/v1/tenants/default/users/ben/roles/editor").await.ok();
+    assert_eq!((answer.status.as_u16(), &answer.body["change"]), (200, &json!(null)));
+    let answer = root.delete("/v1/tenants/default/users/cleo/roles/editor").await.ok();
+    assert_eq!(answer.body["change"], json!(null));
+    let answer = root.patch("/v1/tenants/default/users/ben", json!({"status": "active"})).await.ok();
+    assert_eq!(answer.body["change"], json!(null));
+    let answer = root.patch("/v1/tenants/default/roles/viewer", json!({"permissions": ["invoices:read"]})).await.ok();
+    assert_eq!(answer.body["change"], json!(null));
+    assert_eq!(log().await, before);
+}
+
+#[tokio::test]
+async fn an_expiring_grant_is_taken_and_pushed() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let before = on_b.login("cleo").await;
+    let mut socket = Socket::hello(&on_b, &before).await;
+    let now: jiff::Timestamp = jiff::Timestamp::now();
+    let expires_at = now + jiff::SignedDuration::from_millis(1500);
+    let body = json!({"expires_at": expires_at.to_string()});
+    let given = root.put_json("/v1/tenants/default/users/cleo/permissions/vault:open", body).await.version();
+    assert_eq!(socket.expect("permissions_changed").await["pv"], given);
+
+    let taken = socket.expect("permissions_changed").await;
+    assert!(jiff::Timestamp::now() >= expires_at, "not before its time");
+    assert!(seq(taken["pv"].as_str().unwrap()) > seq(&given));
+    let fresh = on_b.refresh(&before).await;
+    assert_eq!(on_b.with(&fresh).get("/v1/me").await.ok().body["permissions"], json!(["invoices:read"]));
+    let log = root.get(&format!("/v1/tenants/default/changes?after={}", seq(&given))).await.ok().body;
+    assert_eq!((&log["items"][0]["target"], &log["items"][0]["kind"]), (&json!("cleo"), &json!("user")));
+}
+
+#[tokio::test]
+async fn a_suspended_user_is_out_everywhere() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let tokens = on_b.login("ben").await;
+    let mut socket = Socket::hello(&on_b, &tokens).await;
+    root.patch("/v1/tenants/default/users/ben", json!({"status": "suspended"})).await.version();
+    assert_eq!(socket.expect("session_revoked").await["reason"], "suspended");
+    socket.expect_close(4403).await;
+    on_b.with(&tokens).get("/v1/me").await.ended();
+    let refused = on_b.try_refresh(&tokens.refresh).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["error"]), (400, &json!("invalid_grant")));
+    assert_eq!(on_b.sign_in("default", "ben", crate::harness::PASSWORD).await.status, 401);
+    Socket::open(&on_b).await.refused(&tokens.access, 4403).await;
+}
+
+#[tokio::test]
+async fn signing_out_ends_the_session_everywhere() {
+    let cluster = Cluster::start().await;
+    company(&cluster).await;
+    let (on_a, on_b) = (cluster.a.client(), cluster.b.client());
+    let (tokens, other) = (on_b.login("ben").await, on_b.login("ben").await);
+    let (mut socket, mut others) = (Socket::hello(&on_b, &tokens).await, Socket::hello(&on_b, &other).await);
+    let out = send(on_a.with(&tokens).request(Method::POST, "/v1/logout")).await;
+    assert_eq!(out.status, 204);
+    assert_eq!(socket.expect("session_revoked").await["reason"], "signed_out");
+    socket.expect_close(4403).await;
+    on_b.with(&tokens).get("/v1/me").await.ended();
+    on_b.with(&other).get("/v1/me").await.ok();
+    others.say(json!({"type": "ping"})).await;
+    others.expect_heartbeat().await;
+}
+
+#[tokio::test]
+async fn a_change_can_be_awaited_on_every_replica() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let tokens = on_b.login("ben").await;
+    let mut socket = Socket::hello(&on_b, &tokens).await;
+    let request = root.request(Method::DELETE, "/v1/tenants/default/users/ben/roles/editor");
+    let answer = send(request.header("Prefer", "wait=10")).await;
+    let version = answer.version();
+    let report = &answer.body["propagation"];
+    assert_eq!(report["complete"], true, "{report}");
+    assert!(report["elapsed_ms"].as_f64().unwrap() < 10_000.0);
+    let mut replicas: Vec<_> = report["replicas"].as_array().unwrap().iter().map(|r| r["id"].clone()).collect();
+    replicas.sort_by_key(ToString::to_string);
+    assert_eq!(replicas, ["a", "b"]);
+    // It has been applied there, so it is so there.
+    assert_eq!(on_b.with(&tokens).get("/v1/me").await.stale(), version);
+    socket.expect("permissions_changed").await;
+
+    let fresh = on_b.refresh(&tokens).await;
+    socket.say(json!({"type": "refresh", "token": fresh.access})).await;
+    socket.expect("refreshed").await;
+    let path = format!("/v1/tenants/default/changes/{}/propagation", seq(&version));
+    let connections = until("the receipt", async || {
+        let connections = root.get(&path).await.ok().body["connections"].clone();
+        (connections["refreshed"] == 1).then_some(connections)
+    })
+    .await;
+    assert_eq!(connections, json!({"affected": 1, "notified": 1, "refreshed": 1}));
+}
+
+#[tokio::test]
+async fn the_log_can_be_followed() {
+    let cluster = Cluster::start().await;
+    let (root, tokens) = company(&cluster).await;
+    let head = root.put("/v1/tenants/default/users/ben/permissions/one").await.version();
+    let path = format!("/v1/tenants/default/changes/stream?after={}", seq(&head));
+    let mut response = cluster.b.client().with(&tokens).request(Method::GET, &path).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let version = root.put("/v1/tenants/default/users/ben/permissions/two").await.version();
+    let mut text = String::new();
+    let event = async {
+        while !text.contains("\n\n") || !text.contains("data:") {
+            text.push_str(&String::from_utf8(response.chunk().await.unwrap().unwrap().to_vec()).unwrap());
         }
+    };
+    crate::harness::soon("an event", event).await;
+    let data = text.lines().find_map(|line| line.strip_prefix("data:")).unwrap();
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    assert_eq!((data["seq"].as_u64(), &data["target"]), (Some(seq(&version)), &json!("ben")));
+}
+
+#[tokio::test]
+async fn a_version_can_be_demanded() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let tokens = on_b.login("vera").await;
+    let vera = on_b.with(&tokens);
+    let demand = |version: String| send(vera.request(Method::GET, "/v1/me").header("Permcast-At-Least", version));
+    for n in 0..10 {
+        let version = root.put(&format!("/v1/tenants/default/users/ben/permissions/p{n}")).await.version();
+        let me = demand(version.clone()).await.ok();
+        assert!(seq(me.body["pv"].as_str().unwrap()) >= seq(&version));
+        let question = json!({"subject": {"type": "user", "id": "ben"}, "resource": {"type": format!("p{n}")}, "action": {"name": "x"}});
+        let request = vera.request(Method::POST, "/access/v1/evaluation").json(&question);
+        assert_eq!(send(request.header("Permcast-At-Least", &version)).await.ok().body["decision"], true);
     }
+    let version = tokens.pv.clone();
+    let (epoch, seq) = version.split_once('.').unwrap();
+    demand(format!("{epoch}.{}", seq.parse::<u64>().unwrap() + 1000)).await.problem(412, "unreachable-version");
+    demand(format!("zzzzzzzz.{seq}")).await.problem(412, "unreachable-version");
+    demand("yesterday".to_owned()).await.problem(400, "malformed");
 }
 
 #[tokio::test]
-async fn what_is_already_so_writes_nothing() {
-    let d = Deployment::start(1, false).await;
-    d.make_user("ben").await;
-    d.make_role("editor", &["invoices:edit"]).await;
-    d.grant("ben", "editor").await.ok();
-    let before = d.head();
-    for (method, path) in [
-        (Method::PUT, "users/ben/roles/editor"),
-        (Method::DELETE, "users/ben/permissions/invoices:read"),
-        (Method::PUT, "roles/editor/permissions/invoices:edit"),
-        (Method::DELETE, "roles/editor/permissions/invoices:read"),
-    ] {
-        let done = d.administer(0, method, path, None).await;
-        assert_eq!((done.status.as_u16(), &done.body["change"]), (200, &json!(null)), "{path}");
-    }
-    let same = d.administer(0, Method::PATCH, "roles/editor", Some(json!({ "permissions": ["invoices:edit"] }))).await;
-    assert_eq!((same.status.as_u16(), &same.body["change"]), (200, &json!(null)));
-    assert_eq!(d.head(), before);
-}
-
-#[tokio::test]
-async fn a_batch_is_done_whole_or_not_at_all() {
-    let d = Deployment::start(1, false).await;
-    d.make_user("ben").await;
-    d.make_role("editor", &["invoices:edit"]).await;
-    let before = d.head();
-    let operations = json!([
-        { "op": "put", "path": "users/ben/roles/editor" },
-        { "op": "post", "path": "roles", "body": { "name": "extra" } },
-        { "op": "put", "path": "users/nobody/roles/editor" },
-    ]);
-    let failed = d.administer(0, Method::POST, "batch", Some(json!({ "operations": operations }))).await;
-    assert_eq!(failed.status, 404, "{failed:?}");
-    assert!(failed.body.to_string().contains("/operations/2"), "{failed:?}");
-    assert_eq!(d.head(), before);
-    assert_eq!(d.administer(0, Method::GET, "roles/extra", None).await.status, 404);
-}
-
-#[tokio::test]
-async fn an_expiring_grant_is_deleted_and_its_end_is_pushed() {
-    let d = Deployment::start(2, true).await;
-    d.make_user("ben").await;
-    d.make_role("editor", &["invoices:edit"]).await;
-    let soon = jiff::Timestamp::now() + std::time::Duration::from_millis(7500);
-    let grant = json!({ "expires_at": soon.to_string() });
-    d.administer(0, Method::PUT, "users/ben/roles/editor", Some(grant)).await.ok();
-    let (token, _) = d.login(1, "ben").await;
-    d.call(1, Method::GET, "/v1/me", &token, None).await.ok();
-    let mut socket = d.welcomed(1, &token).await;
-    let told = socket.next("permissions_changed").await;
-    assert!(jiff::Timestamp::now() >= soon, "not before its time");
-    assert_eq!(told["reason"], "user");
-    assert_eq!(d.sql("SELECT count(*) FROM user_roles"), "0");
-}
-
-#[tokio::test]
-async fn a_barrier_without_a_broker_reaches_both_replicas() {
-    let d = Deployment::start(2, false).await;
-    d.make_user("ben").await;
-    let path = "/v1/tenants/default/users/ben/permissions/invoices:read";
-    let done = d.call_with(0, Method::PUT, path, &d.ada, None, &[("Prefer", "wait=10")]).await.ok();
-    assert_eq!(done["propagation"]["complete"], true, "{done}");
-    assert_eq!(done["propagation"]["replicas"].as_array().unwrap().len(), 2, "{done}");
+async fn without_a_broker_a_change_arrives_by_polling() {
+    let cluster = Cluster::without_broker().await;
+    let (root, _) = company(&cluster).await;
+    let on_b = cluster.b.client();
+    let tokens = on_b.login("ben").await;
+    let mut socket = Socket::hello(&on_b, &tokens).await;
+    let started = std::time::Instant::now();
+    let version = root.delete("/v1/tenants/default/users/ben/roles/editor").await.version();
+    assert_eq!(socket.expect("permissions_changed").await["pv"], version);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}: within the bound", started.elapsed());
+    let request = root.request(Method::PUT, "/v1/tenants/default/users/ben/permissions/x");
+    let answer = send(request.header("Prefer", "wait=10")).await;
+    assert_eq!(answer.body["propagation"]["complete"], true, "{answer:?}");
 }
