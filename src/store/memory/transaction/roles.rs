@@ -14,6 +14,9 @@ impl Transaction<'_> {
         if self.tenant(tenant)?.role_named(&new.name).is_some() {
             return Err(Refusal::Exists(format!("the role {:?}", new.name.as_str())));
         }
+        if new.includes.contains(&new.name) {
+            return Err(Refusal::Cycle);
+        }
         let no = RoleNo(self.next_no());
         let role = Role {
             name: new.name.clone(),
