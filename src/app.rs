@@ -287,7 +287,7 @@ impl App {
                 .app_data(keys.clone())
                 .app_data(verifier.clone())
                 .app_data(sessions.clone())
-                .wrap(actix_web::middleware::from_fn(crate::http::headers))
+                .wrap(actix_web::middleware::from_fn(crate::http::edge::around))
                 .configure(crate::http::configure)
         })
         .disable_signals()

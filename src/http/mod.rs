@@ -8,10 +8,10 @@ mod changes;
 pub mod client;
 mod decisions;
 pub mod demo;
+pub mod edge;
 pub mod evaluation;
 pub mod fields;
 mod grants;
-mod headers;
 mod health;
 pub mod json;
 mod keys;
@@ -34,7 +34,6 @@ pub mod standing;
 mod tenants;
 mod users;
 
-pub use headers::headers;
 pub use services::Services;
 
 use actix_web::web;

@@ -1,0 +1,165 @@
+//! What every request passes first and every answer last: request id, CORS, security headers, the access log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse, ResponseError as _, web};
+
+use super::Services;
+use super::client::client_address;
+use super::origin::Origins;
+use super::problem::Problem;
+
+/// Names a request in logs and answers. One that a client or proxy sends is kept (AuthZEN, "Request Identification").
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What pages of other origins may read of an answer.
+const EXPOSED: &str =
+    "WWW-Authenticate, Permcast-Version, Retry-After, ETag, Location, Preference-Applied, X-Request-ID";
+/// What pages of other origins may send.
+const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Permcast-At-Least, Prefer, If-None-Match, Last-Event-ID, X-Request-ID, traceparent, tracestate";
+const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
+/// An answer of the API is no page: nothing of it may run or be framed.
+const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// Of a request, what its answer needs.
+struct Seen {
+    method: Method,
+    /// Without the query, which may hold what is nobody's business.
+    path: String,
+    id: HeaderValue,
+    /// The origin of a page that may read the answer.
+    origin: Option<HeaderValue>,
+    since: crate::domain::Boottime,
+    client: std::net::IpAddr,
+}
+
+/// The middleware. For `middleware::from_fn`, around everything.
+pub async fn around<B: MessageBody + 'static>(
+    mut request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, Error> {
+    let Some(services) = request.app_data::<web::Data<Services>>().cloned() else {
+        return next.call(request).await.map(ServiceResponse::map_into_left_body);
+    };
+    let seen = Seen {
+        method: request.method().clone(),
+        path: request.path().to_owned(),
+        id: request_id(request.headers(), &services),
+        origin: page_origin(&request),
+        since: services.clock.boottime(),
+        client: client_address(request.request()),
+    };
+    let mut response = if is_preflight(&request) {
+        request.into_response(preflight()).map_into_right_body()
+    } else {
+        // HEAD is GET without the body; an upgrade has no HEAD.
+        if seen.method == Method::HEAD && !request.headers().contains_key(header::UPGRADE) {
+            request.head_mut().method = Method::GET;
+        }
+        finished(next.call(request).await?, &seen.method)
+    };
+    decorate(response.headers_mut(), &seen, &services);
+    record(&response, &seen, services.clock.boottime().since(seen.since));
+    Ok(response)
+}
+
+/// Answers that the framework makes by itself become problems; those to HEAD lose a body that has no end.
+fn finished<B: MessageBody + 'static>(
+    response: ServiceResponse<B>,
+    method: &Method,
+) -> ServiceResponse<EitherBody<B, BoxBody>> {
+    let status = response.status();
+    let bare = !response.headers().contains_key(header::CONTENT_TYPE);
+    if status.as_u16() >= 400 && bare {
+        let mut problem = Problem::of_status(status).error_response();
+        for (name, value) in response.headers() {
+            problem.headers_mut().insert(name.clone(), value.clone());
+        }
+        return response.into_response(problem).map_into_right_body();
+    }
+    if method == Method::HEAD && matches!(response.response().body().size(), BodySize::Stream) {
+        return response.map_body(|_, _| EitherBody::right(BoxBody::new(())));
+    }
+    response.map_into_left_body()
+}
+
+fn request_id(headers: &HeaderMap, services: &Services) -> HeaderValue {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let sane = |value: &&HeaderValue| {
+        (1..=128).contains(&value.len())
+            && value.as_bytes().iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'))
+    };
+    headers.get(&REQUEST_ID).filter(sane).cloned().unwrap_or_else(|| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:x}-{number:x}", services.started_at.millis());
+        HeaderValue::from_str(&id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    })
+}
+
+/// The origin of the page that asks, if its answers may be read there.
+fn page_origin(request: &ServiceRequest) -> Option<HeaderValue> {
+    let origins = request.app_data::<web::Data<Origins>>()?;
+    let origin = request.headers().get(header::ORIGIN)?;
+    origins.is_listed(origin.to_str().ok()?).then(|| origin.clone())
+}
+
+fn is_preflight(request: &ServiceRequest) -> bool {
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ORIGIN)
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// To a page that may not come the origin is not named, and its browser asks no further.
+fn preflight() -> HttpResponse {
+    HttpResponse::build(StatusCode::NO_CONTENT)
+        .insert_header((header::ACCESS_CONTROL_ALLOW_METHODS, ALLOWED_METHODS))
+        .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS))
+        .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
+        .finish()
+}
+
+fn decorate(headers: &mut HeaderMap, seen: &Seen, services: &Services) {
+    if let Some(origin) = &seen.origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
+    headers.insert(REQUEST_ID, seen.id.clone());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    let mut unless_said = |name, value| {
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    };
+    unless_said(header::CACHE_CONTROL, "no-store");
+    unless_said(header::CONTENT_SECURITY_POLICY, API_POLICY);
+    if services.issuer.starts_with("https://") {
+        unless_said(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+    }
+}
+
+/// Changes and refusals are told, what only asks is not: it may come a hundred thousand times a second.
+fn record<B>(response: &ServiceResponse<B>, seen: &Seen, took: Duration) {
+    let (status, request_id) = (response.status().as_u16(), seen.id.to_str().unwrap_or("-"));
+    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    metrics::counter!("permcast_http_requests_total", "route" => route, "status" => status.to_string()).increment(1);
+    metrics::histogram!("permcast_http_request_seconds").record(took.as_secs_f64());
+    let (method, path, client) = (&seen.method, &seen.path, seen.client);
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    match status {
+        500.. => tracing::warn!(%method, path, status, micros, %client, request_id, "answered"),
+        400..500 => tracing::info!(%method, path, status, micros, %client, request_id, "answered"),
+        _ if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && path.starts_with("/v1/tenants") => {
+            tracing::info!(%method, path, status, micros, %client, request_id, "answered");
+        }
+        _ => tracing::debug!(%method, path, status, micros, %client, request_id, "answered"),
+    }
+}
