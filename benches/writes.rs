@@ -155,7 +155,8 @@ async fn administrators(
             let user: UserId = format!("u{writer}").parse().expect("it is a user's id");
             let mut times = Histogram::<u64>::new(3).expect("three digits are allowed");
             for turn in 0_u64.. {
-                if begun.elapsed() >= period {
+                // What was given is taken again, so that the next row of the table begins as this one did.
+                if turn.is_multiple_of(2) && begun.elapsed() >= period {
                     break;
                 }
                 let (tenant, user) = (home.clone(), user.clone());

@@ -1,4 +1,7 @@
 //! What a decision is made from: one statement an operation, read under the writer's lock.
+//!
+//! CROSS JOIN is SQLite's way to say that the tables are to be gone through in this order: from the few rows that are asked
+//! for to the many that are stored.
 
 use sqlx::sqlite::SqliteRow;
 
@@ -18,10 +21,10 @@ macro_rules! with_actor {
          me(no) AS (SELECT user FROM standing_sessions \
              WHERE id = $3 AND tenant_name = $1 AND user_id = $2 AND expires_at > $4), \
          mine(role) AS ( \
-             SELECT r.no FROM me JOIN user_roles g ON g.user = me.no JOIN roles r ON r.no = g.role \
+             SELECT r.no FROM me CROSS JOIN user_roles g ON g.user = me.no JOIN roles r ON r.no = g.role \
                  WHERE g.expires_at IS NULL OR g.expires_at > $4 \
              UNION \
-             SELECT r.no FROM mine JOIN role_includes i ON i.role = mine.role JOIN roles r ON r.no = i.other), \
+             SELECT r.no FROM mine CROSS JOIN role_includes i ON i.role = mine.role JOIN roles r ON r.no = i.other), \
          place(no) AS (SELECT no FROM tenants WHERE name = $5)"
     };
 }
@@ -31,11 +34,11 @@ macro_rules! actor_columns {
         " (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, \
          (SELECT no FROM me) AS me, \
          (SELECT json_group_array(permission) FROM ( \
-             SELECT p.permission FROM me JOIN user_permissions p ON p.user = me.no \
+             SELECT p.permission FROM me CROSS JOIN user_permissions p ON p.user = me.no \
                  AND p.permission >= 'permcast:' AND p.permission < 'permcast;' \
                  AND (p.expires_at IS NULL OR p.expires_at > $4) \
              UNION ALL \
-             SELECT p.permission FROM mine JOIN role_permissions p ON p.role = mine.role \
+             SELECT p.permission FROM mine CROSS JOIN role_permissions p ON p.role = mine.role \
                  AND p.permission >= 'permcast:' AND p.permission < 'permcast;')) AS rights, \
          (SELECT no FROM place) AS place "
     };
@@ -45,8 +48,8 @@ macro_rules! actor_columns {
 macro_rules! user_columns {
     () => {
         " u.id, u.name, u.email, u.kind, u.status, u.password, u.created_at, \
-         (SELECT json_group_array(json_object('issuer', i.issuer, 'subject', i.subject)) \
-             FROM (SELECT issuer, subject FROM identities WHERE user = u.no ORDER BY issuer, subject) i) AS identities "
+         (SELECT json_group_array(json_object('issuer', own.issuer, 'subject', own.subject)) \
+             FROM (SELECT issuer, subject FROM identities WHERE user = u.no ORDER BY issuer, subject) own) AS identities "
     };
 }
 pub(super) use user_columns;
@@ -178,25 +181,25 @@ impl UserFacts {
     ) -> Question {
         const SQL: &str = concat!(
             with_actor!(),
-            ", them AS (SELECT u.no FROM place JOIN users u ON u.tenant = place.no AND u.id = $6), \
+            ", them AS (SELECT u.no FROM place CROSS JOIN users u ON u.tenant = place.no AND u.id = $6), \
              theirs(role) AS ( \
-                 SELECT r.no FROM them JOIN user_roles g ON g.user = them.no JOIN roles r ON r.no = g.role \
+                 SELECT r.no FROM them CROSS JOIN user_roles g ON g.user = them.no JOIN roles r ON r.no = g.role \
                      WHERE g.expires_at IS NULL OR g.expires_at > $4 \
                  UNION \
-                 SELECT r.no FROM theirs JOIN role_includes i ON i.role = theirs.role JOIN roles r ON r.no = i.other) \
+                 SELECT r.no FROM theirs CROSS JOIN role_includes i ON i.role = theirs.role JOIN roles r ON r.no = i.other) \
              SELECT ",
             actor_columns!(),
             ", u.no, ",
             user_columns!(),
             ", (SELECT json_group_array(permission) FROM ( \
-                 SELECT p.permission FROM them JOIN user_permissions p ON p.user = them.no \
+                 SELECT p.permission FROM them CROSS JOIN user_permissions p ON p.user = them.no \
                      AND p.permission >= 'permcast:' AND p.permission < 'permcast;' \
                      AND (p.expires_at IS NULL OR p.expires_at > $4) \
                  UNION ALL \
-                 SELECT p.permission FROM theirs JOIN role_permissions p ON p.role = theirs.role \
+                 SELECT p.permission FROM theirs CROSS JOIN role_permissions p ON p.role = theirs.role \
                      AND p.permission >= 'permcast:' AND p.permission < 'permcast;')) AS bears, \
-             EXISTS (SELECT 1 FROM place JOIN users o ON o.tenant = place.no AND o.email = $7 AND o.id <> $6) AS email_taken, \
-             (SELECT i.subject FROM place JOIN json_each($8) j JOIN identities i ON i.tenant = place.no \
+             EXISTS (SELECT 1 FROM place CROSS JOIN users o ON o.tenant = place.no AND o.email = $7 AND o.id <> $6) AS email_taken, \
+             (SELECT i.subject FROM place CROSS JOIN json_each($8) j CROSS JOIN identities i ON i.tenant = place.no \
                  AND i.issuer = json_extract(j.value, '$.issuer') AND i.subject = json_extract(j.value, '$.subject') \
                  WHERE i.user IS NOT (SELECT no FROM them) LIMIT 1) AS identity_taken, \
              (SELECT left_at FROM departed WHERE tenant = $5 AND id = $6) AS left_at, \
@@ -265,26 +268,26 @@ impl GrantFacts {
     ) -> Question {
         const SQL: &str = concat!(
             with_actor!(),
-            ", them(no) AS (SELECT u.no FROM place JOIN users u ON u.tenant = place.no AND u.id = $6), \
-             it(no) AS (SELECT r.no FROM place JOIN roles r ON r.tenant = place.no AND r.name = $7), \
+            ", them(no) AS (SELECT u.no FROM place CROSS JOIN users u ON u.tenant = place.no AND u.id = $6), \
+             it(no) AS (SELECT r.no FROM place CROSS JOIN roles r ON r.tenant = place.no AND r.name = $7), \
              below(role) AS ( \
                  SELECT no FROM it \
                  UNION \
-                 SELECT r.no FROM below JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other) \
+                 SELECT r.no FROM below CROSS JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other) \
              SELECT ",
             actor_columns!(),
             ", (SELECT no FROM them) AS user, (SELECT no FROM it) AS role, \
-             (SELECT json_group_array(p.permission) FROM below JOIN role_permissions p ON p.role = below.role \
+             (SELECT json_group_array(p.permission) FROM below CROSS JOIN role_permissions p ON p.role = below.role \
                  AND p.permission >= 'permcast:' AND p.permission < 'permcast;') AS bears, \
              (SELECT count(*) FROM user_roles g WHERE g.user = (SELECT no FROM them)) \
                  + (SELECT count(*) FROM user_permissions g WHERE g.user = (SELECT no FROM them)) AS count, \
-             s.user AS stands, s.expires_at \
+             standing.user AS stands, standing.expires_at \
              FROM (SELECT 1) LEFT JOIN ( \
                  SELECT g.user, g.expires_at FROM user_roles g \
                      WHERE g.user = (SELECT no FROM them) AND g.role = (SELECT no FROM it) \
                  UNION ALL \
                  SELECT g.user, g.expires_at FROM user_permissions g \
-                     WHERE g.user = (SELECT no FROM them) AND g.permission = $8) s"
+                     WHERE g.user = (SELECT no FROM them) AND g.permission = $8) standing"
         );
         let mut all = common_args(actor, now, Some(place));
         all.extend(args![user.as_str(), role.map(RoleName::as_str), permission.map(Grant::as_str)]);
@@ -329,17 +332,17 @@ impl RoleFacts {
     ) -> Question {
         const SQL: &str = concat!(
             with_actor!(),
-            ", it(no) AS (SELECT r.no FROM place JOIN roles r ON r.tenant = place.no AND r.name = $6), \
-             named(no, name) AS (SELECT r.no, r.name FROM place JOIN json_each($7) j \
-                 JOIN roles r ON r.tenant = place.no AND r.name = j.value), \
+            ", it(no) AS (SELECT r.no FROM place CROSS JOIN roles r ON r.tenant = place.no AND r.name = $6), \
+             named(no, name) AS (SELECT r.no, r.name FROM place CROSS JOIN json_each($7) j \
+                 CROSS JOIN roles r ON r.tenant = place.no AND r.name = j.value), \
              below(role) AS ( \
                  SELECT no FROM it \
                  UNION \
-                 SELECT r.no FROM below JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other), \
+                 SELECT r.no FROM below CROSS JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other), \
              beneath(role) AS ( \
                  SELECT no FROM named \
                  UNION \
-                 SELECT r.no FROM beneath JOIN role_includes i ON i.role = beneath.role JOIN roles r ON r.no = i.other) \
+                 SELECT r.no FROM beneath CROSS JOIN role_includes i ON i.role = beneath.role JOIN roles r ON r.no = i.other) \
              SELECT ",
             actor_columns!(),
             ", r.no, ",
@@ -347,7 +350,7 @@ impl RoleFacts {
             ", (SELECT json_group_array(name) FROM named) AS known, \
              EXISTS (SELECT 1 FROM beneath WHERE role = r.no) AS loops, \
              (SELECT json_group_array(p.permission) FROM ( \
-                 SELECT role FROM below UNION SELECT role FROM beneath) b JOIN role_permissions p ON p.role = b.role \
+                 SELECT role FROM below UNION SELECT role FROM beneath) b CROSS JOIN role_permissions p ON p.role = b.role \
                  AND p.permission >= 'permcast:' AND p.permission < 'permcast;') AS bears \
              FROM (SELECT 1) LEFT JOIN roles r ON r.no = (SELECT no FROM it)"
         );

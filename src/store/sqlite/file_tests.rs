@@ -314,3 +314,48 @@ async fn a_failing_unit_in_a_shared_commit_fails_alone() {
     }
     assert_eq!(head(&store).await.get(), 11);
 }
+
+#[tokio::test]
+async fn a_new_file_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    let store = started(&path, options()).await;
+    store.write(unit(vec![add_user("ben")])).await.unwrap();
+    for entry in std::fs::read_dir(directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", entry.path().display());
+    }
+}
+
+#[tokio::test]
+async fn no_decision_looks_through_a_table() {
+    use super::facts::{GrantFacts, RoleFacts, TenantFacts, UserFacts, Wanted};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    started(&path, options()).await.close().await;
+    let (now, home, ben) = (Standing.now(), tenant("default"), user("ben"));
+    let ada = Actor::User { tenant: home.clone(), user: ben.clone(), session: "A".repeat(22).parse().unwrap() };
+    let editor = "editor".parse().unwrap();
+    let questions = [
+        TenantFacts::question(&ada, now, Some(&home)).0,
+        UserFacts::question(&ada, now, &home, &ben, &Wanted::default()).0,
+        GrantFacts::question(&ada, now, &home, &ben, Some(&editor), None).0,
+        RoleFacts::question(&ada, now, &home, &editor, &[]).0,
+        super::log::TAIL,
+        super::unit::HAS_OPERATOR,
+    ];
+    let tables = "tenants users roles user_roles user_permissions role_permissions role_includes sessions identities \
+                  changes departed u r g p i s t c";
+    for question in questions {
+        let plan = format!("EXPLAIN QUERY PLAN {question}");
+        let output = tokio::process::Command::new("sqlite3").arg(&path).arg(plan).output().await.unwrap();
+        let plan = String::from_utf8(output.stdout).unwrap();
+        assert!(plan.contains("SEARCH"), "{plan}");
+        for line in plan.lines().filter_map(|line| line.split_once("SCAN ")).map(|(_, scanned)| scanned) {
+            let scanned = line.split(' ').next().unwrap();
+            let by_the_few = line.contains("_operator");
+            assert!(by_the_few || !tables.split_whitespace().any(|t| t == scanned), "{question}\n{plan}");
+        }
+    }
+}

@@ -43,11 +43,13 @@ fn target(row: &SqliteRow) -> Option<Target> {
     Target::parse(get(row, "kind").ok()?, get(row, "tenant").ok()?, name.unwrap_or(""), get(row, "user").ok()?)
 }
 
+/// Rows after `$1`, at most `$2`; one row without a `seq` where there are none.
+pub(super) const TAIL: &str = "SELECT m.epoch, h.head, later.* \
+     FROM meta m JOIN (SELECT COALESCE(MAX(seq), 0) AS head FROM changes) h \
+     LEFT JOIN (SELECT seq, at, tenant, kind, target, user, effect FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2) later ORDER BY later.seq";
+
 /// Rows after `after`. One statement: one fresh transaction.
 pub(super) async fn tail(connection: &mut SqliteConnection, after: Seq) -> Result<TailPage, sqlx::Error> {
-    const TAIL: &str = "SELECT m.epoch, h.head, c.seq, c.at, c.tenant, c.kind, c.target, c.user, c.effect \
-         FROM meta m JOIN (SELECT COALESCE(MAX(seq), 0) AS head FROM changes) h \
-         LEFT JOIN changes c ON c.seq > $1 ORDER BY c.seq LIMIT $2";
     let rows = query(TAIL, args![number(after), i64::from(TAIL_PAGE_ROWS)]).fetch_all(connection).await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let mut page = TailPage {

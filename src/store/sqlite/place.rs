@@ -132,15 +132,27 @@ impl Place {
     /// Creates or migrates the database. Several processes may do so at once.
     pub(super) async fn prepare(&self, random: &dyn Random) -> Result<(), StoreError> {
         self.refuse_network_file_systems()?;
+        self.create_for_its_owner()?;
         let mut connection = self
             .options()
-            .create_if_missing(true)
             .connect()
             .await
             .map_err(|error| StoreError::Unusable(format!("{} cannot be opened: {error}", self.path.display())))?;
         self.write_ahead(&mut connection).await?;
         self.migrate(&mut connection, random).await?;
         connection.close().await.map_err(failed("closing a connection"))
+    }
+
+    /// Makes an empty file that only its owner reads: private keys will be in it. Its companions get the same permissions
+    /// from SQLite. A file that is there is not touched: to close it would drop SQLite's locks on it.
+    fn create_for_its_owner(&self) -> Result<(), StoreError> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
+        match made {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(StoreError::Unusable(format!("{} cannot be created: {error}", self.path.display()))),
+        }
     }
 
     /// Turns on the write-ahead log. SQLite does not wait for the lock that this takes.

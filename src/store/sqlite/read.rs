@@ -69,13 +69,13 @@ pub(super) async fn role_facts(readers: &SqlitePool, role: RoleNo) -> Sql<Loaded
     const LOAD: &str = "WITH RECURSIVE below(role) AS ( \
              SELECT no FROM roles WHERE no = $1 \
              UNION \
-             SELECT r.no FROM below JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other) \
+             SELECT r.no FROM below CROSS JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other) \
          SELECT m.epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, t.name AS tenant, \
-             (SELECT json_group_array(name) FROM (SELECT r.name FROM below JOIN roles r ON r.no = below.role \
+             (SELECT json_group_array(name) FROM (SELECT r.name FROM below CROSS JOIN roles r ON r.no = below.role \
                  ORDER BY r.name)) AS closure, \
              (SELECT json_group_array(permission) FROM (SELECT DISTINCT p.permission FROM below \
                  JOIN role_permissions p ON p.role = below.role ORDER BY p.permission)) AS grants \
-         FROM meta m LEFT JOIN (roles r JOIN tenants t ON t.no = r.tenant) ON r.no = $1";
+         FROM meta m LEFT JOIN roles r ON r.no = $1 LEFT JOIN tenants t ON t.no = r.tenant";
     let row = query(LOAD, args![role.0]).fetch_one(readers).await?;
     let facts = match get::<Option<&str>>(&row, "tenant")? {
         None => None,
@@ -160,14 +160,15 @@ pub(super) async fn grants_of(
     user: &UserId,
     now: Timestamp,
 ) -> Sql<Option<Vec<GrantRecord>>> {
-    const LIST: &str = "SELECT g.role, g.permission, g.expires_at \
-         FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $2 LEFT JOIN ( \
-             SELECT g.user, r.name AS role, NULL AS permission, g.expires_at \
-                 FROM user_roles g JOIN roles r ON r.no = g.role \
+    const LIST: &str = "WITH them(no) AS ( \
+             SELECT u.no FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $2 WHERE t.name = $1) \
+         SELECT given.role, given.permission, given.expires_at FROM them LEFT JOIN ( \
+             SELECT r.name AS role, NULL AS permission, g.expires_at \
+                 FROM them CROSS JOIN user_roles g ON g.user = them.no CROSS JOIN roles r ON r.no = g.role \
              UNION ALL \
-             SELECT g.user, NULL, g.permission, g.expires_at FROM user_permissions g) g \
-             ON g.user = u.no AND (g.expires_at IS NULL OR g.expires_at > $3) \
-         WHERE t.name = $1 ORDER BY g.role IS NULL, g.role, g.permission";
+             SELECT NULL, g.permission, g.expires_at FROM them CROSS JOIN user_permissions g ON g.user = them.no) given \
+             ON given.expires_at IS NULL OR given.expires_at > $3 \
+         ORDER BY given.role IS NULL, given.role, given.permission";
     let rows = query(LIST, args![tenant.as_str(), user.as_str(), now]).fetch_all(readers).await?;
     if rows.is_empty() {
         return Ok(None);

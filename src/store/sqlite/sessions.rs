@@ -68,7 +68,7 @@ impl Work for Rotating {
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Rotation, Fault> {
         const FACTS: &str = "SELECT s.refresh, s.previous, s.issued_at, l.id, l.tenant_name, l.user_id, l.expires_at, \
                  EXISTS (SELECT 1 FROM used_tokens u WHERE u.session = s.id AND u.digest = $2) AS used \
-             FROM sessions s LEFT JOIN standing_sessions l ON l.id = s.id AND l.expires_at > $3 WHERE s.id = $1";
+             FROM sessions s LEFT JOIN standing_sessions l ON l.id = $1 AND l.expires_at > $3 WHERE s.id = $1";
         const ROTATE: &str = "INSERT INTO used_tokens (session, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING; \
              UPDATE sessions SET previous = refresh, refresh = $3, issued_at = $4, last_refresh_at = $4, \
                  seen = (SELECT COALESCE(MAX(seq), 0) FROM changes) WHERE id = $1";

@@ -17,13 +17,13 @@ pub(super) const HAS_OPERATOR: &str = "WITH RECURSIVE \
      giving(role) AS ( \
          SELECT role FROM role_permissions WHERE permission = 'permcast:operator' \
          UNION \
-         SELECT i.role FROM giving JOIN role_includes i ON i.other = giving.role), \
+         SELECT i.role FROM giving CROSS JOIN role_includes i ON i.other = giving.role), \
      holding(user) AS ( \
          SELECT user FROM user_permissions WHERE permission = 'permcast:operator' AND expires_at IS NULL \
          UNION ALL \
-         SELECT g.user FROM giving JOIN roles r ON r.no = giving.role JOIN user_roles g ON g.role = r.no \
+         SELECT g.user FROM giving CROSS JOIN roles r ON r.no = giving.role JOIN user_roles g ON g.role = r.no \
              WHERE g.expires_at IS NULL) \
-     SELECT EXISTS (SELECT 1 FROM holding JOIN users u ON u.no = holding.user AND u.status = 'active' \
+     SELECT EXISTS (SELECT 1 FROM holding CROSS JOIN users u ON u.no = holding.user AND u.status = 'active' \
          JOIN tenants t ON t.no = u.tenant AND t.status = 'active') AS found";
 
 #[async_trait]

@@ -116,7 +116,7 @@ impl<W: Work> Job for Pending<W> {
     fn settle(self: Box<Self>, failure: Option<StoreError>) {
         let answer = match failure {
             Some(error) => Err(Fault::Store(error)),
-            None => self.answer.unwrap_or_else(|| Err(Fault::Store(unavailable("it waited too long for its turn")))),
+            None => self.answer.expect("a job is settled without a failure only after it was run"),
         };
         // Who asked may have gone meanwhile.
         let _ = self.reply.send(answer);
@@ -310,7 +310,9 @@ impl Writer {
             if taken == 0 {
                 break;
             }
-            jobs.retain_mut(|job| !job.is_abandoned());
+            for late in jobs.extract_if(.., |job| job.is_abandoned()) {
+                late.settle(Some(unavailable("it waited too long for its turn")));
+            }
             if !jobs.is_empty() && self.batch(&mut jobs).await {
                 sleep(COURTESY).await;
             } else {
