@@ -13,4 +13,5 @@ mod harness;
 mod propagation;
 mod push;
 mod socket;
+mod tidy;
 mod tokens;

@@ -1,8 +1,6 @@
 //! The rules of the house that no compiler holds: who may import whom, who may start tasks and read the clock, how long a
 //! file may be, and that the documents point at what exists. It reads the sources as text and needs nothing else.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
