@@ -16,8 +16,9 @@ COPY benches benches
 COPY migrations migrations
 COPY src src
 COPY --from=web /src/web-demo/dist web-demo/dist
+# What is downloaded is kept between builds. What is compiled is not: cargo goes by the times of files, and a checkout's are
+# older than a cached build's, so that it could take an old program for the new one.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
     cargo build --locked --release --bin permcast \
  && install -D target/release/permcast /out/permcast \
  && install -d /out/data

@@ -48,7 +48,8 @@ sdk/js/dist/index.js: sdk/js/node_modules/.installed sdk/js/tsconfig.json sdk/js
 	cd sdk/js && npm run --silent build
 	@touch $@
 
-# The app compiles the client in from its source.
+# The app compiles the client in from its source. Cargo does not see that files have come to a folder that is embedded;
+# that the file which embeds it is newer, it does.
 web-demo/dist/index.html: web-demo/node_modules/.installed $(WEB_SOURCES) $(SDK_SOURCES)
 	cd web-demo && npm run --silent build
-	@touch $@
+	@touch $@ src/http/pages.rs
