@@ -13,6 +13,8 @@ pub mod evaluation;
 pub mod fields;
 mod grants;
 mod health;
+#[cfg(test)]
+pub(crate) mod house;
 pub mod json;
 mod keys;
 mod lockdown;
@@ -70,3 +72,14 @@ pub fn routes() -> Routes {
 pub fn configure(cfg: &mut web::ServiceConfig) {
     routes().install(cfg);
 }
+
+#[cfg(test)]
+mod admin_tests;
+#[cfg(test)]
+mod decisions_tests;
+#[cfg(test)]
+mod edge_tests;
+#[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
+mod stream_tests;
