@@ -1,5 +1,7 @@
 //! The API described by OpenAPI 3.1: `/openapi.json` for programs, `/docs` for people.
 
+use std::fmt::Write as _;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, ContentType};
@@ -46,7 +48,7 @@ fn page() -> String {
         text(&document["info"]["description"])
     );
     for tag in document["tags"].as_array().into_iter().flatten() {
-        page.push_str(&format!("<h2>{}</h2>", text(&tag["name"])));
+        let _ = write!(page, "<h2>{}</h2>", text(&tag["name"]));
         for (path, operations) in document["paths"].as_object().into_iter().flatten() {
             for (method, operation) in operations.as_object().into_iter().flatten() {
                 if operation["tags"][0] == tag["name"] {
@@ -65,17 +67,17 @@ fn describe(method: &str, path: &str, operation: &Value, document: &Value) -> St
         text(&operation["summary"])
     );
     if operation["description"].is_string() {
-        html.push_str(&format!("<p>{}</p>", text(&operation["description"])));
+        let _ = write!(html, "<p>{}</p>", text(&operation["description"]));
     }
     for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
         let schema = resolved(&content["schema"], document);
         let shown = serde_json::to_string_pretty(&schema["properties"]).unwrap_or_default();
-        html.push_str(&format!("<p>Body, <code>{kind}</code>:</p><pre>{}</pre>", escaped(&shown)));
+        let _ = write!(html, "<p>Body, <code>{kind}</code>:</p><pre>{}</pre>", escaped(&shown));
     }
     html.push_str("<table>");
     for (status, answer) in operation["responses"].as_object().into_iter().flatten() {
         let answer = resolved(answer, document);
-        html.push_str(&format!("<tr><td><b>{status}</b><td>{}", text(&answer["description"])));
+        let _ = write!(html, "<tr><td><b>{status}</b><td>{}", text(&answer["description"]));
     }
     html.push_str("</table></details>");
     html

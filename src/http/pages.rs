@@ -1,5 +1,7 @@
 //! The web app that is embedded in the binary, and where it was not built, a page that says how.
 
+use std::fmt::Write as _;
+
 use actix_web::http::header::{self, ContentType};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -59,7 +61,7 @@ fn policy(services: &Services) -> String {
     let mut connect = "'self'".to_owned();
     for replica in services.demo.iter().flat_map(|demo| &demo.replicas) {
         let socket = replica.url.replacen("http", "ws", 1);
-        connect.push_str(&format!(" {} {socket}", replica.url));
+        let _ = write!(connect, " {} {socket}", replica.url);
     }
     format!(
         "default-src 'self'; connect-src {connect}; img-src 'self' data:; base-uri 'none'; object-src 'none'; \
