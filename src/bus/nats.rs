@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use crate::protocol::bus::{
 };
 use crate::runtime::Lifecycle;
 
-/// Messages that wait for the connection's task; a burst of commits fits, an outage does not need to.
+/// Messages that wait for the connection; a burst of commits fits, an outage does not need to.
 const OUTBOX_MESSAGES: usize = 4096;
 /// Messages that NATS has delivered and we have not read yet.
 const SUBSCRIPTION_MESSAGES: usize = 65_536;
@@ -60,15 +60,11 @@ pub enum NatsError {
     Options(#[source] async_nats::ConnectError),
 }
 
-struct Outgoing {
-    subject: String,
-    payload: Vec<u8>,
-}
-
 /// The bus over NATS.
 pub struct NatsBus {
     deployment: String,
-    outbox: mpsc::Sender<Outgoing>,
+    client: Client,
+    sealer: Sealer,
     connected: Arc<AtomicBool>,
 }
 
@@ -83,15 +79,19 @@ impl NatsBus {
     ) -> Result<Self, NatsError> {
         let connected = Arc::new(AtomicBool::new(false));
         let client = connect(&settings, Arc::clone(&connected), inbox.clone()).await?;
-        let (outbox, outgoing) = mpsc::channel(OUTBOX_MESSAGES);
         let stop = lifecycle.token();
-        lifecycle.spawn("nats-out", send(client.clone(), outgoing, sealer.clone(), stop.clone()));
-        lifecycle.spawn("nats-in", receive(client, settings.clone(), sealer, inbox, stop));
-        Ok(Self { deployment: settings.deployment, outbox, connected })
+        lifecycle.spawn("nats-out", flush_at_end(client.clone(), stop.clone()));
+        lifecycle.spawn("nats-in", receive(client.clone(), settings.clone(), sealer.clone(), inbox, stop));
+        Ok(Self { deployment: settings.deployment, client, sealer, connected })
     }
 
+    /// Hands a message to the client's own queue, without a task in between: what finds no room there, which is only while
+    /// NATS is away, is dropped.
     fn post(&self, subject: String, payload: Vec<u8>) {
-        if self.outbox.try_send(Outgoing { subject, payload }).is_err() {
+        let mut headers = HeaderMap::new();
+        headers.insert(SEAL_HEADER, self.sealer.seal(&subject, &payload));
+        let sent = self.client.publish_with_headers(subject, headers, payload.into()).now_or_never();
+        if !matches!(sent, Some(Ok(()))) {
             metrics::counter!("permcast_bus_dropped_total", "direction" => "out").increment(1);
         }
     }
@@ -134,6 +134,7 @@ async fn connect(
         .retry_on_initial_connect()
         .connection_timeout(CONNECT_DEADLINE)
         .max_reconnects(None)
+        .client_capacity(OUTBOX_MESSAGES)
         .subscription_capacity(SUBSCRIPTION_MESSAGES)
         .reconnect_delay_callback(|attempts| {
             let steps = u32::try_from(attempts.min(6)).unwrap_or(6);
@@ -177,22 +178,9 @@ async fn connect(
     options.connect(settings.servers.as_slice()).await.map_err(NatsError::Options)
 }
 
-async fn send(client: Client, mut outgoing: mpsc::Receiver<Outgoing>, sealer: Sealer, stop: CancellationToken) {
-    loop {
-        let message = tokio::select! {
-            biased;
-            message = outgoing.recv() => message,
-            () = stop.cancelled() => break,
-        };
-        let Some(Outgoing { subject, payload }) = message else { break };
-        let mut headers = HeaderMap::new();
-        headers.insert(SEAL_HEADER, sealer.seal(&subject, &payload));
-        let sent = client.publish_with_headers(subject, headers, payload.into());
-        // Waits while the client's own queue is full, which it is only while NATS is away.
-        if !matches!(tokio::time::timeout(CONNECT_DEADLINE, sent).await, Ok(Ok(()))) {
-            metrics::counter!("permcast_bus_dropped_total", "direction" => "out").increment(1);
-        }
-    }
+/// What was said last is still to be heard.
+async fn flush_at_end(client: Client, stop: CancellationToken) {
+    stop.cancelled().await;
     let _ = tokio::time::timeout(CONNECT_DEADLINE, client.flush()).await;
 }
 

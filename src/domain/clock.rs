@@ -16,7 +16,8 @@ impl Timestamp {
     /// From milliseconds since 1970; what RFC 3339 cannot write (beyond the years 0 to 9999) is brought to its edge.
     pub fn from_millis(millis: i64) -> Self {
         const YEAR_0: i64 = -62_167_219_200_000;
-        const YEAR_9999: i64 = 253_402_300_799_999;
+        /// The last moment that is written in every offset: 9999-12-30T21:59:59.999Z.
+        const YEAR_9999: i64 = 253_402_207_199_999;
         Self(millis.clamp(YEAR_0, YEAR_9999))
     }
 

@@ -38,7 +38,7 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
 /// A `nats-server` on a port of its own choice.
 pub(crate) struct Nats {
     child: Child,
-    url: String,
+    pub(crate) url: String,
     _log: Lines<BufReader<ChildStderr>>,
 }
 
@@ -115,8 +115,12 @@ impl Replica {
 
     /// Tells it to stop, as an orchestrator does.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().unwrap().to_string();
-        let told = std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        let told = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(told.success());
     }
 
@@ -142,7 +146,7 @@ pub(crate) struct Cluster {
     pub(crate) a: Replica,
     pub(crate) b: Replica,
     pub(crate) nats: Option<Nats>,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 impl Cluster {

@@ -10,6 +10,7 @@ mod decisions;
 mod errors;
 mod faults;
 mod harness;
+mod outages;
 mod propagation;
 mod push;
 mod socket;
