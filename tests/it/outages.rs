@@ -91,7 +91,8 @@ async fn an_acknowledged_change_survives_the_death_of_its_replica() {
     cluster.a.exited().await;
     let on_b = cluster.b.client();
     let ben = on_b.with(&on_b.login("ben").await);
-    let me = crate::client::send(ben.request(reqwest::Method::GET, "/v1/me").header("Permcast-At-Least", version)).await;
+    let me =
+        crate::client::send(ben.request(reqwest::Method::GET, "/v1/me").header("Permcast-At-Least", version)).await;
     let permissions = me.ok().body["permissions"].to_string();
     assert!(permissions.contains("\"x\""), "{permissions}");
 }

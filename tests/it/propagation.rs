@@ -272,7 +272,7 @@ async fn the_log_can_be_followed() {
     let mut text = String::new();
     let event = async {
         while !text.contains("\n\n") || !text.contains("data:") {
-            text.push_str(&String::from_utf8(response.chunk().await.unwrap().unwrap().to_vec()).unwrap());
+            text.push_str(std::str::from_utf8(&response.chunk().await.unwrap().unwrap()).unwrap());
         }
     };
     crate::harness::soon("an event", event).await;

@@ -143,7 +143,7 @@ async fn server_sent_events_say_the_same() {
     let mut text = String::new();
     let told = async {
         while !text.split("\n\n").any(|event| event.contains("permissions_changed") && text.ends_with("\n\n")) {
-            text.push_str(&String::from_utf8(response.chunk().await.unwrap().unwrap().to_vec()).unwrap());
+            text.push_str(std::str::from_utf8(&response.chunk().await.unwrap().unwrap()).unwrap());
         }
     };
     soon("an event", told).await;

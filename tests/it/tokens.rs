@@ -86,6 +86,9 @@ async fn all_tabs_may_refresh_at_once() {
     on_b.refresh(&all[0]).await;
 }
 
+/// The form's fields, the status and the error that they come to.
+type Case<'a> = (&'a [(&'a str, &'a str)], u16, &'a str);
+
 #[tokio::test]
 async fn the_token_endpoint_speaks_oauth() {
     let cluster = Cluster::start().await;
@@ -93,7 +96,7 @@ async fn the_token_endpoint_speaks_oauth() {
     let client = cluster.a.client();
     let tokens = client.login("ben").await;
     let refresh = tokens.refresh.as_str();
-    let cases: [(&[(&str, &str)], u16, &str); 6] = [
+    let cases: [Case<'_>; 6] = [
         (&[], 400, "invalid_request"),
         (&[("grant_type", "password")], 400, "unsupported_grant_type"),
         (&[("grant_type", "refresh_token"), ("refresh_token", "nonsense")], 400, "invalid_grant"),
