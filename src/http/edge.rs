@@ -150,10 +150,11 @@ fn decorate(headers: &mut HeaderMap, seen: &Seen, services: &Services) {
 fn record<B>(response: &ServiceResponse<B>, seen: &Seen, took: Duration) {
     let (status, request_id) = (response.status().as_u16(), seen.id.to_str().unwrap_or("-"));
     let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
-    metrics::counter!("permcast_http_requests_total", "route" => route, "status" => status.to_string()).increment(1);
-    metrics::histogram!("permcast_http_request_seconds").record(took.as_secs_f64());
-    let (method, path, client) = (&seen.method, &seen.path, seen.client);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    // Sums, not histograms: what nobody scrapes must not grow.
+    metrics::counter!("permcast_http_request_microseconds_total", "route" => route.clone()).increment(micros);
+    metrics::counter!("permcast_http_requests_total", "route" => route, "status" => status.to_string()).increment(1);
+    let (method, path, client) = (&seen.method, &seen.path, seen.client);
     match status {
         500.. => tracing::warn!(%method, path, status, micros, %client, request_id, "answered"),
         400..500 => tracing::info!(%method, path, status, micros, %client, request_id, "answered"),
