@@ -12,7 +12,7 @@ PROFILE_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 SDK_SOURCES := $(shell find sdk/js/src -type f)
 WEB_SOURCES := $(shell find web-demo/src web-demo/public -type f) web-demo/index.html web-demo/vite.config.ts web-demo/tsconfig.json
 
-.PHONY: help demo test web sdk build lint clean
+.PHONY: help demo test soak web sdk build lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,11 @@ demo: web ## build and run the demo: two replicas, a broker, a small company
 
 test: ## everything that CI checks, from formatting to two real browsers
 	@scripts/test
+
+SCHEDULES ?= 1000000
+
+soak: ## the simulator for as long as you like: make soak SCHEDULES=10000000
+	PERMCAST_SIM_SCHEDULES=$(SCHEDULES) cargo test --locked --release --test sim no_schedule -- --nocapture
 
 web: web-demo/dist/index.html ## build the web app
 

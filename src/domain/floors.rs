@@ -328,9 +328,11 @@ impl Floors {
                 return Freshness::Ended { at };
             }
         }
-        let mut needed = tenant.folded.get().max(self.horizon.get());
+        // A change of everyone touches a thin token, too: it stands for what cannot be known, such as a row that the log
+        // lacks, which may have ended a session.
+        let mut needed = tenant.folded.get().max(self.horizon.get()).max(self.changed.get());
         if let Some(keys) = &basis.permissions {
-            needed = needed.max(tenant.changed.get()).max(self.changed.get());
+            needed = needed.max(tenant.changed.get());
             for &key in keys {
                 needed = needed.max(items.get(key));
             }

@@ -93,7 +93,8 @@ impl Snapshot {
             Read::Fat(user, roles) => (Some(*user), roles.as_slice()),
             Read::User(user) => (Some(*user), [].as_slice()),
             Read::Role(roles) => (None, roles.as_slice()),
-            Read::Thin(_) => return false,
+            // Not what it may do, but whether its session is over cannot be known.
+            Read::Thin(_) => return change.target == Target::Everyone,
         };
         match &change.target {
             Target::User { tenant, user: whose } => tenant.as_str() == self.tenant && Some(whose.as_str()) == user,
@@ -401,4 +402,21 @@ fn a_reader_never_finds_fresh_what_an_applied_change_touched() {
         }
         done.store(true, Ordering::Release);
     });
+}
+
+#[test]
+fn a_change_of_everyone_touches_thin_tokens_for_it_may_stand_for_the_end_of_a_session() {
+    let floors = Floors::new(1, 100);
+    let (tenant, session) = (TenantName::first(), SessionId::from_random([7; 16]));
+    let at = |number| Stamp::new(1, Seq::new(number).unwrap());
+    let basis = |number| floors.thin_basis(at(number), &tenant, &"ben".parse().unwrap(), &session);
+    let everyone = Change {
+        seq: Seq::new(3).unwrap(),
+        at: Timestamp::from_millis(0),
+        target: Target::Everyone,
+        effect: Effect::Changed,
+    };
+    assert!(floors.raise(&everyone, 1).is_empty());
+    assert_eq!(floors.freshness(&basis(2)), Freshness::Stale { needed: at(3) });
+    assert!(floors.is_fresh(&basis(3)));
 }

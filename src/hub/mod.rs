@@ -354,7 +354,9 @@ fn outcome(change: &Change, stamp: Stamp, entry: &Entry) -> Option<Outcome> {
         let effect = if change.effect.ends_sessions() { change.effect } else { Effect::SignedOut };
         return Some(Outcome::End(effect));
     }
-    reason.filter(|_| footing.access < stamp).map(|reason| Outcome::Tell { stamp, reason, at: change.at })
+    // A change of everyone makes a thin token stale, too: it stands for what cannot be known.
+    let position = if reason == Some(Reason::Everyone) { footing.access.min(footing.token) } else { footing.access };
+    reason.filter(|_| position < stamp).map(|reason| Outcome::Tell { stamp, reason, at: change.at })
 }
 
 fn locks_out(lockdown: &LockdownRecord, tenant: &TenantName, footing: &Footing) -> bool {

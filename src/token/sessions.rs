@@ -371,8 +371,9 @@ impl Sessions {
                 let found = permissions.access(&live.tenant, &live.user).await?;
                 // Without a position the session was read in an epoch that has not begun here yet.
                 match (found, applied.stamp_of(loaded.version)) {
-                    (Some((access, as_of)), Some(alive_at)) => {
-                        let version = applied.version_of(as_of.min(alive_at));
+                    // Both in one epoch, which the token names: another that begins meanwhile lends it nothing.
+                    (Some((access, as_of)), Some(alive_at)) if as_of.generation() == alive_at.generation() => {
+                        let version = Version { seq: as_of.min(alive_at).seq(), ..loaded.version };
                         let far_enough = |wanted: Version| wanted.epoch == version.epoch && wanted.seq <= version.seq;
                         if at_least.is_none_or(far_enough) {
                             return Ok((access, version, live));

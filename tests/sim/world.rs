@@ -1,0 +1,472 @@
+//! All replicas over one database on one virtual clock, and the oracles that watch them.
+
+use permcast::domain::{Basis, Change, Freshness, Stamp, Version};
+use permcast::hub::{Footing, Holder};
+
+use crate::database::{Database, Dependency, NAMES, Part, Row, epoch_of, role_names, seq, session_id};
+use crate::mutants::Mutant;
+use crate::replica::{Client, Entry, Key, MAX_STALENESS, POLL, Replica, TOKEN_LIFE};
+use crate::rng::Rng;
+
+pub(crate) const REPLICAS: usize = 3;
+
+/// A message under way.
+struct Message {
+    due: u64,
+    to: usize,
+    life: usize,
+    changes: Vec<Change>,
+}
+
+/// A token is being made: session, then user, then his roles, each read or found at its own moment.
+struct Minting {
+    replica: usize,
+    session: usize,
+    fat: bool,
+    alive_at: (Version, Part),
+    applied: Stamp,
+    parts: Vec<(Stamp, Part)>,
+    user: Option<u8>,
+    roles: u8,
+    todo: Vec<Key>,
+    loading: Option<(Key, Version, Part, u8)>,
+    due: u64,
+    rng: Rng,
+}
+
+pub(crate) struct Token {
+    pub(crate) tenant: usize,
+    pub(crate) user: usize,
+    session: usize,
+    version: Version,
+    fat: Option<u8>,
+    parts: Vec<Part>,
+    expires_at: u64,
+}
+
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) mutant: Option<Mutant>,
+    pub(crate) database: Database,
+    /// The full log of each life, also of what a restore cut off.
+    lives: Vec<Vec<Row>>,
+    pub(crate) backup: Option<Database>,
+    pub(crate) replicas: Vec<Option<Replica>>,
+    messages: Vec<Message>,
+    mintings: Vec<Minting>,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) sessions: usize,
+    pub(crate) rng: Rng,
+    pub(crate) calm: bool,
+    pub(crate) floors_max: usize,
+}
+
+pub(crate) type Checked = Result<(), String>;
+
+impl World {
+    pub(crate) fn new(floors_max: usize, mutant: Option<Mutant>) -> Self {
+        let mut world = Self {
+            now: 1_000,
+            mutant,
+            database: Database::default(),
+            lives: vec![Vec::new()],
+            backup: None,
+            replicas: (0..REPLICAS).map(|_| None).collect(),
+            messages: Vec::new(),
+            mintings: Vec::new(),
+            tokens: Vec::new(),
+            sessions: 0,
+            rng: Rng(1),
+            calm: false,
+            floors_max,
+        };
+        (0..REPLICAS).for_each(|replica| world.start(replica));
+        world
+    }
+
+    pub(crate) fn start(&mut self, number: usize) {
+        if self.replicas[number].is_none() {
+            let mut replica = Replica::new(self.database.life, self.now, self.floors_max, self.mutant);
+            replica.begin(&self.database, self.now);
+            self.replicas[number] = Some(replica);
+        }
+    }
+
+    pub(crate) fn crash(&mut self, number: usize) {
+        self.replicas[number] = None;
+        self.mintings.retain(|minting| minting.replica != number);
+        self.messages.retain(|message| message.to != number);
+    }
+
+    fn running(&self, number: usize) -> bool {
+        self.replicas[number].as_ref().is_some_and(|replica| !replica.paused)
+    }
+
+    /// A row was written; by a replica, which tells the others, or past all of them.
+    pub(crate) fn committed(&mut self, row: &Row, by: Option<usize>) {
+        self.lives[self.database.life].push(row.clone());
+        let Some(by) = by.filter(|&by| self.running(by)) else { return };
+        for to in 0..REPLICAS {
+            if to != by && self.rng.once_in(6) {
+                continue;
+            }
+            for _ in 0..=u8::from(self.rng.once_in(8)) {
+                let late = to != by && self.rng.once_in(6);
+                let delay = if late { self.rng.below(40_000) } else { self.rng.below(6) };
+                let message =
+                    Message { due: self.now + delay, to, life: self.database.life, changes: vec![row.change()] };
+                self.messages.push(message);
+            }
+        }
+    }
+
+    pub(crate) fn restore(&mut self) {
+        let Some(backup) = self.backup.clone() else { return };
+        let life = self.lives.len();
+        self.database = backup;
+        self.database.life = life;
+        self.lives.push(self.database.rows.clone());
+        // A copy that lay there was an older one of another life.
+        self.replicas.iter_mut().flatten().for_each(|replica| replica.copy = None);
+    }
+
+    pub(crate) fn mint(&mut self, replica: usize, session: usize, fat: bool) {
+        let Some(at) = self.replicas[replica].as_ref().filter(|replica| !replica.paused) else { return };
+        if !at.can_read(self.now) || at.lag(self.now) > MAX_STALENESS {
+            return;
+        }
+        let Some(live) = self.database.session(session) else { return };
+        let (life, read_at) = (self.database.life, self.database.head());
+        let on = Dependency::Session(live.tenant, live.user, live.number);
+        let mut rng = Rng(self.rng.next());
+        self.mintings.push(Minting {
+            replica,
+            session,
+            fat,
+            alive_at: (self.version(), Part { life, read_at, on }),
+            applied: at.applied.stamp(),
+            parts: Vec::new(),
+            user: None,
+            roles: 0,
+            todo: vec![(false, live.tenant, live.user)],
+            loading: None,
+            due: self.now + rng.below(8),
+            rng,
+        });
+    }
+
+    fn version(&self) -> Version {
+        Version { epoch: epoch_of(self.database.life), seq: seq(self.database.head()) }
+    }
+
+    /// Goes one step on with a minting; `None` when it is over.
+    fn go_on(&mut self, mut minting: Minting) -> Option<Minting> {
+        let version = self.version();
+        let replica = self.replicas[minting.replica].as_mut()?;
+        if let Some((key, version, part, roles)) = minting.loading.take() {
+            let stamp = replica.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
+            let stamp = if self.mutant == Some(Mutant::StampAfterLoad) { replica.applied.stamp() } else { stamp };
+            let basis = replica.entry_basis(stamp, key, roles);
+            minting.took(key, replica.stamp_of(&basis, minting.applied), part, roles);
+            replica.entries.insert(key, Entry { basis, roles, part });
+        } else if let Some(key) = minting.todo.pop() {
+            let entry = replica.entries.get(&key).filter(|entry| replica.floors.is_fresh(&entry.basis));
+            if let Some(entry) = entry {
+                minting.took(key, replica.stamp_of(&entry.basis, minting.applied), entry.part, entry.roles);
+            } else {
+                if !replica.can_read(self.now) {
+                    return None;
+                }
+                let (is_role, tenant, number) = key;
+                let (on, roles) = if is_role {
+                    let closure = self.database.closure(tenant, number);
+                    (Dependency::Roles(tenant, closure), closure)
+                } else {
+                    (Dependency::User(tenant, number), self.database.roles_of(tenant, number))
+                };
+                let part = Part { life: self.database.life, read_at: self.database.head(), on };
+                minting.loading = Some((key, version, part, roles));
+            }
+        } else {
+            self.minted(minting);
+            return None;
+        }
+        let slow = if minting.rng.once_in(10) { 800 } else { 6 };
+        minting.due = self.now + minting.rng.below(slow);
+        Some(minting)
+    }
+
+    fn minted(&mut self, minting: Minting) {
+        let Some(replica) = &self.replicas[minting.replica] else { return };
+        if replica.lag(self.now) > MAX_STALENESS {
+            return;
+        }
+        let (alive_version, alive) = minting.alive_at;
+        let Some(alive_at) = replica.applied.stamp_of(alive_version) else { return };
+        let as_of = minting.parts.iter().map(|&(stamp, _)| stamp);
+        // Parts of two epochs make no token.
+        let mixed = as_of.clone().any(|stamp| stamp.generation() != alive_at.generation());
+        if mixed && self.mutant != Some(Mutant::MixEpochs) {
+            return;
+        }
+        let stamp = match self.mutant {
+            Some(Mutant::HighestStamp) => as_of.max().unwrap_or_default().max(alive_at),
+            Some(Mutant::IgnoreSessionRead) => as_of.min().unwrap_or_default(),
+            _ => as_of.min().unwrap_or_default().min(alive_at),
+        };
+        let Dependency::Session(tenant, user, _) = alive.on else { return };
+        let fat = minting.fat.then_some(minting.roles);
+        let parts = if minting.fat { minting.parts } else { Vec::new() };
+        self.tokens.push(Token {
+            tenant,
+            user,
+            session: minting.session,
+            version: Version { seq: stamp.seq(), ..alive_version },
+            fat,
+            parts: parts.into_iter().map(|(_, part)| part).chain([alive]).collect(),
+            expires_at: self.now + TOKEN_LIFE,
+        });
+    }
+
+    /// A client comes with a token.
+    pub(crate) fn connect(&mut self, number: usize, token: usize) {
+        if !self.running(number) || self.tokens[token].fat.is_none() || !self.alive(token) {
+            return;
+        }
+        let wait = self.rng.below(8);
+        let early = self.mutant == Some(Mutant::CompareBeforeRegister);
+        let Some(replica) = self.replicas[number].as_mut() else { return };
+        let basis = verified(replica, &self.tokens[token], token);
+        let told = early && !replica.floors.is_fresh(&basis);
+        let mut client = Client { connection: None, token, compare_at: Some(self.now + wait), told };
+        if !early {
+            register(replica, &self.tokens[token], &basis, &mut client);
+        }
+        replica.clients.push(client);
+    }
+
+    pub(crate) fn alive(&self, token: usize) -> bool {
+        self.now < self.tokens[token].expires_at
+    }
+
+    /// Lets time pass, and all that is due happen in its order.
+    pub(crate) fn advance(&mut self, to: u64) {
+        loop {
+            let messages = self.messages.iter().filter(|message| self.running(message.to)).map(|message| message.due);
+            let mintings =
+                self.mintings.iter().filter(|minting| self.running(minting.replica)).map(|minting| minting.due);
+            let replicas = self.replicas.iter().flatten().filter(|replica| !replica.paused).map(next_of);
+            let Some(next) = messages.chain(mintings).chain(replicas).min().filter(|&next| next <= to) else { break };
+            self.now = self.now.max(next);
+            self.happen();
+        }
+        self.now = self.now.max(to);
+    }
+
+    fn happen(&mut self) {
+        let now = self.now;
+        let due = |message: &Message, world: &Self| message.due <= now && world.running(message.to);
+        if let Some(at) = self.messages.iter().position(|message| due(message, self)) {
+            let Message { to, life, changes, .. } = self.messages.swap_remove(at);
+            let replica = self.replicas[to].as_mut().unwrap();
+            if now >= replica.cut_off_until {
+                replica.hint(life, changes, now);
+            }
+            return;
+        }
+        if let Some(at) = self.mintings.iter().position(|minting| minting.due <= now && self.running(minting.replica)) {
+            let minting = self.mintings.swap_remove(at);
+            if let Some(minting) = self.go_on(minting) {
+                self.mintings.push(minting);
+            }
+            return;
+        }
+        for number in 0..REPLICAS {
+            let Some(replica) = self.replicas[number].as_mut().filter(|replica| !replica.paused) else { continue };
+            if next_of(replica) > now {
+                continue;
+            }
+            if let Some(at) = replica.clients.iter().position(|client| client.compare_at.is_some_and(|at| at <= now)) {
+                let mut client = replica.clients.swap_remove(at);
+                let basis = verified(replica, &self.tokens[client.token], client.token);
+                client.compare_at = None;
+                if client.connection.is_none() {
+                    register(replica, &self.tokens[client.token], &basis, &mut client);
+                } else {
+                    client.told |= !replica.floors.is_fresh(&basis);
+                }
+                replica.clients.push(client);
+            } else if replica.state.is_none() {
+                replica.begin(&self.database, now);
+            } else if replica.reading.as_ref().is_some_and(|reading| reading.taken.is_some()) {
+                replica.finish(&self.database, now);
+            } else if replica.reading.is_some() {
+                let rows = if self.rng.once_in(5) && !self.calm { 2 } else { 1_000 };
+                replica.take(&self.database, now, rows);
+            } else {
+                let slow = !self.calm && self.rng.once_in(12);
+                let (take, due) = if slow { (2_000, 3_500) } else { (3, 3) };
+                replica.read(now, self.rng.below(take), self.rng.below(due));
+            }
+            return;
+        }
+    }
+
+    /// Looks at every token on every replica.
+    pub(crate) fn check(&mut self) -> Checked {
+        let lives = &self.lives;
+        let now = self.now;
+        for (number, replica) in self.replicas.iter_mut().enumerate() {
+            let Some(replica) = replica.as_mut().filter(|replica| !replica.paused) else { continue };
+            let stamp = replica.applied.stamp();
+            let seen = (stamp, replica.floors.horizon());
+            if seen.0 < replica.seen.0 || seen.1 < replica.seen.1 {
+                return Err(format!("r{number} went back from {:?} to {seen:?}", replica.seen));
+            }
+            replica.seen = seen;
+            if replica.floors.len() > replica.floors_max {
+                return Err(format!("r{number} holds {} floors", replica.floors.len()));
+            }
+            let lag = replica.lag(now);
+            let epoch = replica.applied.epoch();
+            for (index, token) in self.tokens.iter().enumerate().filter(|(_, token)| now < token.expires_at) {
+                let basis = verified(replica, token, index);
+                if !replica.floors.is_fresh(&basis) {
+                    replica.verified.insert(index, (basis, true));
+                    continue;
+                }
+                if replica.verified.get(&index).is_some_and(|(_, stale)| *stale) {
+                    return Err(format!("token {index} was stale on r{number} and is fresh again"));
+                }
+                replica.saw(token.version, now);
+                judge(lives, &token.parts, epoch_of, epoch, stamp, lag, now)
+                    .map_err(|why| format!("token {index} passes r{number}: {why}"))?;
+            }
+            for (key, entry) in &replica.entries {
+                if replica.floors.is_fresh(&entry.basis) {
+                    judge(lives, &[entry.part], epoch_of, epoch, stamp, lag, now)
+                        .map_err(|why| format!("entry {key:?} passes r{number}: {why}"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When all faults are over everybody comes to the head and hears of it.
+    pub(crate) fn converge(&mut self) -> Checked {
+        self.calm = true;
+        for number in 0..REPLICAS {
+            self.start(number);
+            let replica = self.replicas[number].as_mut().unwrap();
+            replica.paused = false;
+            replica.copy = None;
+            (replica.failing_until, replica.cut_off_until) = (0, 0);
+        }
+        self.check()?;
+        // A read begun before may take its time; then two more, the second for a new epoch.
+        self.advance(self.now + 5_600 + 3 * POLL);
+        self.check()?;
+        let head = self.version();
+        for (number, replica) in self.replicas.iter_mut().flatten().enumerate() {
+            if replica.applied.version() != head || replica.lag(self.now) > 2 * POLL {
+                return Err(format!("r{number} stays at {:?}, the head is {head:?}", replica.applied.version()));
+            }
+            let mut clients = std::mem::take(&mut replica.clients);
+            for client in &mut clients {
+                let token = &self.tokens[client.token];
+                let basis = verified(replica, token, client.token);
+                let stale = replica.floors.freshness(&basis) != Freshness::Fresh;
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                if let Some(connection) = &client.connection
+                    && let std::task::Poll::Ready(mail) = connection.poll_mail(&mut context)
+                {
+                    client.told |= mail.over.is_some() || mail.notice.is_some();
+                }
+                if stale && !client.told && self.now < token.expires_at {
+                    return Err(format!("the client of token {} on r{number} is stale and untold", client.token));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Minting {
+    fn took(&mut self, key: Key, stamp: Stamp, part: Part, roles: u8) {
+        self.parts.push((stamp, part));
+        if key.0 {
+            self.roles |= roles;
+        } else {
+            self.user = Some(roles);
+            self.todo = (0..crate::database::ROLES)
+                .filter(|role| roles & (1 << role) != 0)
+                .map(|role| (true, key.1, role))
+                .collect();
+        }
+    }
+}
+
+fn next_of(replica: &Replica) -> u64 {
+    let reading = replica.reading.as_ref();
+    let read = reading.map_or(replica.next_read, |reading| match reading.taken {
+        None => reading.take_at,
+        Some(_) => reading.due,
+    });
+    replica.clients.iter().filter_map(|client| client.compare_at).min().map_or(read, |compare| compare.min(read))
+}
+
+/// What a token rests on here, as kept since it was first verified.
+fn verified(replica: &mut Replica, token: &Token, index: usize) -> Basis {
+    if let Some((basis, _)) = replica.verified.get(&index) {
+        return basis.clone();
+    }
+    let stamp = replica.applied.stamp_of(token.version).unwrap_or(Stamp::NEVER);
+    let (tenant, user) = (&NAMES.tenants[token.tenant], &NAMES.users[token.user]);
+    let session = session_id(token.session);
+    let basis = match token.fat {
+        Some(roles) => {
+            let roles = if replica.mutant == Some(Mutant::ForgetRoles) { 0 } else { roles };
+            replica.floors.token_basis(stamp, tenant, user, &session, role_names(roles))
+        }
+        None => replica.floors.thin_basis(stamp, tenant, user, &session),
+    };
+    replica.verified.insert(index, (basis.clone(), false));
+    basis
+}
+
+fn register(replica: &Replica, token: &Token, basis: &Basis, client: &mut Client) {
+    let holder = Holder { tenant: NAMES.tenants[token.tenant].clone(), user: NAMES.users[token.user].clone() };
+    let roles = role_names(token.fat.unwrap_or_default());
+    let footing = Footing::fat(&replica.floors, &session_id(token.session), basis.stamp(), roles, false);
+    let seat = replica.hub.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap();
+    client.connection = Some(replica.hub.register(seat, &holder, footing).unwrap());
+}
+
+/// Whether what is about to pass may pass.
+#[expect(clippy::too_many_arguments, reason = "all that the truth is made of")]
+fn judge(
+    lives: &[Vec<Row>],
+    parts: &[Part],
+    epoch_of: fn(usize) -> permcast::domain::Epoch,
+    epoch: permcast::domain::Epoch,
+    applied: Stamp,
+    lag: u64,
+    now: u64,
+) -> Checked {
+    for part in parts {
+        if epoch_of(part.life) != epoch {
+            return Err(format!("{part:?} was read in another epoch"));
+        }
+        let applied = applied.seq().get();
+        let rows = lives[part.life].iter().filter(|row| row.seq > part.read_at && row.touches(part.on));
+        for row in rows {
+            if row.seq <= applied {
+                return Err(format!("{part:?} was touched by {row:?}, and {applied} is applied"));
+            }
+            if lag <= MAX_STALENESS && row.at + MAX_STALENESS < now {
+                return Err(format!("{part:?} was touched by {row:?}, at {now} with a lag of {lag}"));
+            }
+        }
+    }
+    Ok(())
+}
