@@ -39,10 +39,10 @@ fn prove(seed: u64) {
     if let Err(why) = schedule::play(&steps, floors_max, None) {
         let fewer = schedule::shrink(steps, floors_max, None);
         let still = schedule::play(&fewer, floors_max, None).unwrap_err();
-        let schedule: String = fewer.iter().map(|step| format!("  {step:?}\n")).collect();
+        let schedule = fewer.iter().map(|step| format!("  {step:?}")).collect::<Vec<_>>().join("\n");
         panic!(
             "{why}\nPERMCAST_SIM_SEED={seed} cargo nextest run --test sim no_schedule\n\
-             shrunk to {} steps, at most {floors_max} floors:\n{schedule}{still}",
+             shrunk to {} steps, at most {floors_max} floors:\n{schedule}\n{still}",
             fewer.len()
         );
     }

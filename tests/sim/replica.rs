@@ -34,6 +34,9 @@ impl Clock for StoppedClock {
     }
 }
 
+/// The database did not answer.
+pub(crate) struct Failed;
+
 /// A read of the log under way.
 pub(crate) struct Reading {
     after: u64,
@@ -42,7 +45,7 @@ pub(crate) struct Reading {
     /// When its transaction begins, and when its answer is here.
     pub(crate) take_at: u64,
     pub(crate) due: u64,
-    pub(crate) taken: Option<Option<TailPage>>,
+    pub(crate) taken: Option<Result<TailPage, Failed>>,
 }
 
 /// What the cache keeps of a user (his roles as bits) or of a role (its closure).
@@ -168,13 +171,13 @@ impl Replica {
         let complete = changes.len() <= rows_max;
         changes.truncate(rows_max);
         let page = TailPage { epoch: epoch_of(database.life), head: seq(head), changes, unreadable: 0, complete };
-        reading.taken = Some((!failing).then_some(page));
+        reading.taken = Some(if failing { Err(Failed) } else { Ok(page) });
     }
 
     /// As `FeedTask::take_page`.
     pub(crate) fn finish(&mut self, database: &Database, now: u64) {
         let Some(Reading { after, begun, known, taken, .. }) = self.reading.take() else { return };
-        let Some(Some(page)) = taken else {
+        let Some(Ok(page)) = taken else {
             self.next_read = now + RETRY;
             return;
         };
@@ -193,7 +196,7 @@ impl Replica {
                     plan.confirm = Some(Boottime(Duration::from_millis(begun)));
                 }
                 self.next_read = now + if plan.fetch { 1 } else { POLL };
-                self.carry_out(plan, true);
+                self.carry_out(&plan, true);
                 self.fold(now);
             }
             Verdict::NewEpoch(_) => {
@@ -217,7 +220,7 @@ impl Replica {
         if plan.fetch {
             self.next_read = self.next_read.min(now + 1);
         }
-        self.carry_out(plan, false);
+        self.carry_out(&plan, false);
     }
 
     /// As `Feed::saw`.
@@ -230,7 +233,7 @@ impl Replica {
         self.next_read = self.next_read.min(now + 1);
     }
 
-    fn carry_out(&mut self, plan: Plan, from_tail: bool) {
+    fn carry_out(&mut self, plan: &Plan, from_tail: bool) {
         let generation = self.applied.generation();
         let mut folded = Vec::new();
         for change in &plan.apply {
@@ -253,7 +256,9 @@ impl Replica {
             self.hub.tell(&plan.apply, generation);
         }
         if !self.is(Mutant::FoldedUntold) {
-            folded.iter().for_each(|folded| self.hub.tell_folded(folded));
+            for folded in &folded {
+                self.hub.tell_folded(folded);
+            }
         }
         self.applied.advance(plan.applied);
         self.known = self.known.max(self.applied.stamp());

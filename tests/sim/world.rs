@@ -443,7 +443,6 @@ fn register(replica: &Replica, token: &Token, basis: &Basis, client: &mut Client
 }
 
 /// Whether what is about to pass may pass.
-#[expect(clippy::too_many_arguments, reason = "all that the truth is made of")]
 fn judge(
     lives: &[Vec<Row>],
     parts: &[Part],
