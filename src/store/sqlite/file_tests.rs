@@ -242,7 +242,8 @@ async fn what_was_queued_before_the_close_is_done() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("permcast.db");
     let store = Arc::new(started(&path, options()).await);
-    let writes: Vec<_> = (0..50)
+    // More than share one commit.
+    let writes: Vec<_> = (0..300)
         .map(|n| {
             let store = Arc::clone(&store);
             tokio::spawn(async move { store.write(unit(vec![add_user(&format!("u{n}"))])).await })
@@ -258,11 +259,11 @@ async fn what_was_queued_before_the_close_is_done() {
             Err(error) => panic!("{error:?}"),
         }
     }
-    assert_eq!(done, 50);
+    assert_eq!(done, 300);
     let late = store.write(unit(vec![add_user("late")])).await;
     assert!(matches!(late, Err(WriteError::Store(StoreError::Unavailable { .. }))), "{late:?}");
     let again = started(&path, options()).await;
-    assert_eq!(head(&again).await.get(), 50);
+    assert_eq!(head(&again).await.get(), 300);
 }
 
 #[tokio::test]
