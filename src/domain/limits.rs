@@ -31,6 +31,8 @@ pub const PAGE_DEFAULT: u32 = 100;
 /// Items of a list at the most.
 pub const PAGE_MAX: u32 = 1000;
 
+/// Time for the whole body of a request: enough for the largest at half a megabit a second, and an end to one that never comes.
+pub const BODY_WITHIN: Duration = Duration::from_secs(20);
 /// Time for the first message of a connection that brought no token.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Time that a connection has to refresh after the delay it was told.

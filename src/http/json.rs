@@ -4,14 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev, web};
 use futures_util::StreamExt as _;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::problem::{Fault, Problem};
-use crate::domain::limits::{BATCH_BYTES_MAX, BODY_BYTES_MAX};
+use crate::domain::limits::{BATCH_BYTES_MAX, BODY_BYTES_MAX, BODY_WITHIN};
 use crate::protocol::problem::ProblemType;
 
 /// The JSON of a request of at most `MAX` bytes; `None` where it has no body.
@@ -44,12 +44,13 @@ impl<const MAX: usize> FromRequest for JsonBody<MAX> {
     }
 }
 
-/// All bytes of a body, or 413.
-pub async fn read_bytes(
-    request: &HttpRequest,
-    mut payload: dev::Payload,
-    max: usize,
-) -> Result<web::BytesMut, Problem> {
+/// All bytes of a body, or 413; 408 where they do not come in time, as after an upgrade that nobody asked for.
+pub async fn read_bytes(request: &HttpRequest, payload: dev::Payload, max: usize) -> Result<web::BytesMut, Problem> {
+    let read = tokio::time::timeout(BODY_WITHIN, read_whole(request, payload, max)).await;
+    read.unwrap_or_else(|_| Err(Problem::of_status(StatusCode::REQUEST_TIMEOUT)))
+}
+
+async fn read_whole(request: &HttpRequest, mut payload: dev::Payload, max: usize) -> Result<web::BytesMut, Problem> {
     let too_large = || Problem::new(ProblemType::TooLarge, format!("a body here has at most {max} bytes"));
     let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > max)) {

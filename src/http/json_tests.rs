@@ -47,6 +47,16 @@ fn a_body_is_an_object() {
     assert!(Object::body(None).finish(Some(())).is_ok());
 }
 
+#[actix_web::test]
+async fn a_body_that_never_ends_is_not_waited_for() {
+    tokio::time::pause();
+    let request = actix_web::test::TestRequest::post().to_http_request();
+    let never: Pin<Box<dyn futures_util::Stream<Item = _>>> = Box::pin(futures_util::stream::pending());
+    let payload = dev::Payload::Stream { payload: never };
+    let problem = read_bytes(&request, payload, BODY_BYTES_MAX).await.unwrap_err();
+    assert_eq!(actix_web::ResponseError::status_code(&problem), StatusCode::REQUEST_TIMEOUT);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
