@@ -121,12 +121,12 @@ impl PermissionCache {
         self.assemble(key, applied, now).await
     }
 
-    /// What a user may do, read from the database, whatever is held here.
-    pub async fn read_access(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, StoreError> {
+    /// What a user may do, read from the database, whatever is held here; and the lowest position that was read at.
+    pub async fn read_access(&self, tenant: &TenantName, user: &UserId) -> Result<(Stamp, Option<Found>), StoreError> {
         let Loaded { version, value } = self.store.load_user(tenant, user).await?;
         let stamp = |version| self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
         let mut lowest = stamp(version);
-        let Some(facts) = value.filter(|facts| facts.active) else { return Ok(None) };
+        let Some(facts) = value.filter(|facts| facts.active) else { return Ok((lowest, None)) };
         let mut roles = Vec::new();
         for &number in &facts.roles {
             let Loaded { version, value } = self.store.load_role(number).await?;
@@ -134,12 +134,13 @@ impl PermissionCache {
             roles.extend(value);
         }
         let access = gather(tenant.clone(), user.clone(), &facts, roles.iter());
-        Ok(Some(Found { access: Arc::new(access), kind: facts.kind, stamp: lowest }))
+        Ok((lowest, Some(Found { access: Arc::new(access), kind: facts.kind, stamp: lowest })))
     }
 
-    /// A session that is not over, read from the database.
-    pub async fn read_session(&self, session: &SessionId) -> Result<Option<LiveSession>, StoreError> {
-        Ok(self.store.load_session(session).await?.value)
+    /// A session that is not over, read from the database; and the position that was read at.
+    pub async fn read_session(&self, session: &SessionId) -> Result<(Stamp, Option<LiveSession>), StoreError> {
+        let Loaded { version, value } = self.store.load_session(session).await?;
+        Ok((self.applied.stamp_of(version).unwrap_or(Stamp::NEVER), value))
     }
 
     async fn assemble(&self, key: UserKey, applied: Stamp, now: Timestamp) -> Result<Option<Found>, StoreError> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::cache::{Found, PermissionCache};
-use crate::domain::{Access, Clock, Floors, Freshness, Stamp, TenantName, UserId, Version};
+use crate::domain::{Access, Boottime, Clock, Floors, Freshness, Stamp, TenantName, UserId, Version};
 use crate::feed::{Controls, Feed};
 use crate::store::StoreError;
 use crate::token::{Permissions, PermissionsError, TokenError, Verified, Verifier};
@@ -114,8 +114,19 @@ impl Gate {
 
     /// Lets pass whose token is good for a decision now.
     pub async fn caller(&self, token: &str) -> Result<Caller, Denied> {
+        let mut trust = self.trust()?;
+        loop {
+            let begun = self.clock.boottime();
+            let caller = self.decide(token, trust).await?;
+            match self.trust_after(trust, begun)? {
+                Trust::Database if trust != Trust::Database => trust = Trust::Database,
+                after => return Ok(Caller { stale: after == Trust::Marked, ..caller }),
+            }
+        }
+    }
+
+    async fn decide(&self, token: &str, trust: Trust) -> Result<Caller, Denied> {
         let verified = self.verify(token).await?;
-        let trust = self.trust()?;
         // Before the floors are asked: what they say holds as of this version at least.
         let version = self.feed.applied();
         let claims = &verified.claims;
@@ -126,10 +137,13 @@ impl Gate {
         }
         let access = match (&verified.access, trust) {
             (_, Trust::Database) => {
-                if self.cache.read_session(&claims.session).await?.is_none() {
+                let known = self.feed.known();
+                let (read, session) = self.cache.read_session(&claims.session).await?;
+                believe(read, known)?;
+                if session.is_none() {
                     return Err(Denied::Ended);
                 }
-                self.cache.read_access(&claims.tenant, &claims.user).await?.map(|found| found.access)
+                self.read_access(&claims.tenant, &claims.user).await?.map(|found| found.access)
             }
             (Some(access), _) => Some(Arc::clone(access)),
             (None, _) => self.cache.access(&claims.tenant, &claims.user).await?.map(|found| found.access),
@@ -140,8 +154,6 @@ impl Gate {
         {
             return Err(Denied::Locked { retry_after_s });
         }
-        // Again, for waiting may have taken us past the bound.
-        let trust = self.trust()?;
         Ok(Caller { verified, access, version, stale: trust == Trust::Marked })
     }
 
@@ -157,11 +169,24 @@ impl Gate {
 
     /// What another user may do now; `None` where there is no such user or he is not active.
     pub async fn access_of(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, Denied> {
-        let found = match self.trust()? {
-            Trust::Database => self.cache.read_access(tenant, user).await?,
-            Trust::Memory | Trust::Marked => self.cache.access(tenant, user).await?,
-        };
-        self.trust()?;
+        let mut trust = self.trust()?;
+        loop {
+            let begun = self.clock.boottime();
+            let found = match trust {
+                Trust::Database => self.read_access(tenant, user).await?,
+                Trust::Memory | Trust::Marked => self.cache.access(tenant, user).await?,
+            };
+            match self.trust_after(trust, begun)? {
+                Trust::Database if trust != Trust::Database => trust = Trust::Database,
+                _ => return Ok(found),
+            }
+        }
+    }
+
+    async fn read_access(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, Denied> {
+        let known = self.feed.known();
+        let (read, found) = self.cache.read_access(tenant, user).await?;
+        believe(read, known)?;
         Ok(found)
     }
 
@@ -197,6 +222,21 @@ impl Gate {
             OnStale::Serve => Ok(Trust::Marked),
         }
     }
+
+    /// How a decision stands once it is made, for waiting may have taken the replica past its bound. What memory said then
+    /// is to be asked of the database; what the database said has an age, too.
+    fn trust_after(&self, trust: Trust, begun: Boottime) -> Result<Trust, Denied> {
+        if trust != Trust::Database {
+            return self.trust();
+        }
+        let age = self.clock.boottime().since(begun);
+        if age <= self.max_staleness { Ok(trust) } else { Err(Denied::PastBound) }
+    }
+}
+
+/// What was read is believed where it is not below what was known to exist: an older copy may be in the database's place.
+fn believe(read: Stamp, known: Stamp) -> Result<(), Denied> {
+    if read >= known { Ok(()) } else { Err(Denied::PastBound) }
 }
 
 /// What goes into a token passes the gate, too: a replica that may have missed a change puts nothing into one.

@@ -161,7 +161,8 @@ impl Feed {
         .unwrap_or(Err(WaitError::TimedOut))
     }
 
-    pub(super) fn known(&self) -> Stamp {
+    /// The highest position that is known to exist.
+    pub fn known(&self) -> Stamp {
         Stamp::from_word(self.shared.known.load(Ordering::Acquire))
     }
 }
