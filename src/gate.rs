@@ -254,3 +254,7 @@ impl Permissions for Gate {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "gate_tests.rs"]
+mod tests;

@@ -161,6 +161,13 @@ impl Feed {
         .unwrap_or(Err(WaitError::TimedOut))
     }
 
+    /// As after a read of the tail that began now and reached its end.
+    #[cfg(test)]
+    pub(crate) fn confirm(&self) {
+        let nanos = u64::try_from(self.shared.clock.boottime().0.as_nanos()).unwrap();
+        self.shared.confirmed.store(nanos, Ordering::Release);
+    }
+
     /// The highest position that is known to exist.
     pub fn known(&self) -> Stamp {
         Stamp::from_word(self.shared.known.load(Ordering::Acquire))

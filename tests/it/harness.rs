@@ -171,12 +171,17 @@ impl Cluster {
         Self { a, b, nats, directory }
     }
 
+    /// The database's file.
+    pub(crate) fn database(&self) -> std::path::PathBuf {
+        self.directory.path().join("permcast.db")
+    }
+
     /// What somebody does with a SQL shell: the stock program, with its default settings.
     pub(crate) fn sql(&self, statement: &str) -> String {
         let output = std::process::Command::new("sqlite3")
             .arg("-cmd")
             .arg(".timeout 5000")
-            .arg(self.directory.path().join("permcast.db"))
+            .arg(self.database())
             .arg(statement)
             .output()
             .expect("sqlite3 is on the PATH");

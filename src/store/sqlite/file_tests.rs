@@ -117,6 +117,7 @@ async fn the_file_at_the_path_must_be_the_one_that_is_open() {
         std::fs::rename(name("permcast.db"), name("old.db")).unwrap();
     }
     assert!(matches!(store.tail(Seq::ZERO).await, Err(StoreError::Replaced(_))));
+    assert!(matches!(store.user(&tenant("default"), &user("ben")).await, Err(StoreError::Replaced(_))));
     let refused = store.write(unit(vec![add_user("cleo")])).await;
     assert!(matches!(refused, Err(WriteError::Store(StoreError::Replaced(_)))), "{refused:?}");
     assert!(store.reopen().await.is_err(), "it makes no new database");

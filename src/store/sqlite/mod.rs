@@ -98,8 +98,11 @@ impl SqliteStore {
     where
         F: Future<Output = Result<T, sqlx::Error>>,
     {
-        let readers = self.open.load().readers.clone();
-        self.in_time(doing, ask(readers)).await?.map_err(failed(doing))
+        let open = self.open.load_full();
+        let read = self.in_time(doing, ask(open.readers.clone())).await?;
+        // What another file has taken the place of, or nothing, is the database no more.
+        self.place.check(open.file)?;
+        read.map_err(failed(doing))
     }
 
     async fn in_time<T>(&self, doing: &'static str, work: impl Future<Output = T>) -> Result<T, StoreError> {
