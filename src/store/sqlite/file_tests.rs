@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 
 use super::SqliteStore;
 use super::place::Place;
+use super::writer::{Fault, Transaction, Work};
 use crate::domain::operation::Operation;
 use crate::domain::rules::Refusal;
 use crate::domain::{Actor, Change, Clock, Epoch, Seq, Unit};
@@ -196,6 +197,53 @@ async fn a_locked_database_is_unavailable_for_a_while() {
     assert_eq!(head(&store).await, Seq::ZERO, "it can be read meanwhile");
     shell.kill().await.unwrap();
     store.write(unit(vec![add_user("ben")])).await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_lock_longer_than_he_may() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    let deadline = Duration::from_millis(400);
+    let store = started(&path, StoreOptions { deadline, ..options() }).await;
+    let _shell = holding_the_lock(&path).await;
+    let begun = std::time::Instant::now();
+    // Each comes while the writer waits on the former's behalf.
+    let write = async |turn: u32| {
+        let came = deadline * turn / 4;
+        tokio::time::sleep_until((begun + came).into()).await;
+        let refused = store.write(unit(vec![add_user(&format!("ben{turn}"))])).await;
+        assert!(matches!(refused, Err(WriteError::Store(StoreError::Unavailable { .. }))), "{refused:?}");
+        let waited = begun.elapsed().saturating_sub(came);
+        assert!(waited < deadline * 3 / 2, "{waited:?}");
+    };
+    join_all((0..4).map(write)).await;
+}
+
+/// Answers how its transaction is committed: 2 waits for the disk, 1 does not.
+struct Asking<const LASTS: bool>;
+
+#[async_trait::async_trait]
+impl<const LASTS: bool> Work for Asking<LASTS> {
+    type Answer = i64;
+    const LASTS: bool = LASTS;
+
+    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<i64, Fault> {
+        let row = transaction.one("SELECT synchronous FROM pragma_synchronous", vec![]).await?;
+        Ok(super::sql::get(&row, "synchronous")?)
+    }
+}
+
+#[tokio::test]
+async fn the_disk_is_waited_for_wherever_something_must_last() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = started(&directory.path().join("permcast.db"), options()).await;
+    let queue = &store.queue;
+    assert_eq!(queue.write(Asking::<true>).await.unwrap(), 2);
+    assert_eq!(queue.write(Asking::<false>).await.unwrap(), 1);
+    let (lasting, fleeting) = tokio::join!(queue.write(Asking::<true>), queue.write(Asking::<false>));
+    assert_eq!((lasting.unwrap(), fleeting.unwrap()), (2, 2), "one commit for both");
+    assert_eq!(queue.write(Asking::<false>).await.unwrap(), 1);
+    assert_eq!(queue.write(Asking::<true>).await.unwrap(), 2);
 }
 
 /// The shell in a transaction that it does not end.

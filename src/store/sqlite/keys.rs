@@ -183,6 +183,7 @@ pub(super) struct RenewReplica(pub(super) ReplicaRecord);
 #[async_trait]
 impl Work for RenewReplica {
     type Answer = ();
+    const LASTS: bool = false;
 
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         const RENEW: &str = "INSERT INTO replicas (id, started_at, seen_at, applied, connections) \
@@ -202,6 +203,7 @@ pub(super) struct RemoveReplica(pub(super) String);
 #[async_trait]
 impl Work for RemoveReplica {
     type Answer = ();
+    const LASTS: bool = false;
 
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         Ok(transaction.execute("DELETE FROM replicas WHERE id = $1", args![self.0.as_str()]).await?)

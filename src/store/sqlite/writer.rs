@@ -70,6 +70,9 @@ impl From<Fault> for StoreError {
 #[async_trait]
 pub(super) trait Work: Send + 'static {
     type Answer: Send + 'static;
+    /// Whether it must outlive a power cut. The disk is not waited for where nothing in a batch must: a process that is
+    /// stopped while it waits keeps the writer's lock from all others.
+    const LASTS: bool = true;
     /// Does it inside the batch's transaction. On a failure all that it did is rolled back.
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Answer, Fault>;
 }
@@ -79,6 +82,8 @@ pub(super) trait Work: Send + 'static {
 trait Job: Send {
     /// Whether nobody waits for it any more, or he waited too long.
     fn is_abandoned(&self) -> bool;
+    /// Whether it must outlive a power cut.
+    fn lasts(&self) -> bool;
     /// Does it; fails only with what fails the whole batch.
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), sqlx::Error>;
     /// Answers: after the commit, or with what failed the whole batch.
@@ -96,6 +101,10 @@ struct Pending<W: Work> {
 impl<W: Work> Job for Pending<W> {
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed() || Instant::now() > self.give_up_at
+    }
+
+    fn lasts(&self) -> bool {
+        W::LASTS
     }
 
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), sqlx::Error> {
@@ -265,6 +274,14 @@ impl Queue {
     }
 }
 
+/// The connection that writes.
+struct Held {
+    file: FileId,
+    connection: SqliteConnection,
+    /// Whether a commit waits for the disk.
+    lasting: bool,
+}
+
 /// The writer: owns the connection that writes.
 pub(super) struct Writer {
     queue: mpsc::Receiver<Box<dyn Job>>,
@@ -272,7 +289,7 @@ pub(super) struct Writer {
     open: Arc<ArcSwap<Open>>,
     options: StoreOptions,
     clock: Arc<dyn Clock>,
-    connection: Option<(FileId, SqliteConnection)>,
+    connection: Option<Held>,
     /// SQLite's count of others' commits.
     data_version: Option<i64>,
 }
@@ -310,16 +327,14 @@ impl Writer {
             if taken == 0 {
                 break;
             }
-            for late in jobs.extract_if(.., |job| job.is_abandoned()) {
-                late.settle(Some(unavailable("it waited too long for its turn")));
-            }
+            dismiss_late(&mut jobs);
             if !jobs.is_empty() && self.batch(&mut jobs).await {
                 sleep(COURTESY).await;
             } else {
                 tokio::task::yield_now().await;
             }
         }
-        if let Some((_, connection)) = self.connection.take() {
+        if let Some(Held { connection, .. }) = self.connection.take() {
             let _ = sqlx::Connection::close(connection).await;
         }
     }
@@ -345,26 +360,32 @@ impl Writer {
         }
     }
 
-    async fn commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(Epoch, Vec<Change>, bool), StoreError> {
+    async fn commit(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(Epoch, Vec<Change>, bool), StoreError> {
         const COMMIT: &str = "COMMIT";
         const CLEAR_AND_COMMIT: &str =
             "UPDATE acting SET label = NULL, session = NULL, at = NULL, summary = NULL, mark = NULL; COMMIT";
         let opened = self.open.load().file;
         self.place.check(opened)?;
-        let mut connection = match self.connection.take() {
-            Some((file, connection)) if file == opened => connection,
+        let mut held = match self.connection.take() {
+            Some(held) if held.file == opened => held,
             _ => {
                 self.data_version = None;
                 let connection = self.place.writer().await.map_err(failed("opening the database"))?;
                 self.place.check(opened)?;
-                connection
+                Held { file: opened, connection, lasting: true }
             }
         };
+        let lasting = jobs.iter().any(|job| job.lasts());
+        if held.lasting != lasting {
+            let set = if lasting { "PRAGMA synchronous = full" } else { "PRAGMA synchronous = normal" };
+            query(set, vec![]).execute(&mut held.connection).await.map_err(failed("opening the database"))?;
+            held.lasting = lasting;
+        }
         let (epoch, data_version) =
-            self.begin(&mut connection).await.map_err(failed("waiting for the writer's lock"))?;
+            begin(&mut held.connection, jobs).await.map_err(failed("waiting for the writer's lock"))?;
         let others = self.data_version.replace(data_version).is_some_and(|before| before != data_version);
         let mut transaction = Transaction {
-            connection: &mut connection,
+            connection: &mut held.connection,
             options: &self.options,
             epoch,
             now: self.clock.now(),
@@ -378,25 +399,35 @@ impl Writer {
         let commit = if transaction.acted { CLEAR_AND_COMMIT } else { COMMIT };
         transaction.execute(commit, vec![]).await.map_err(failed("committing"))?;
         let changes = transaction.changes;
-        self.connection = Some((opened, connection));
+        self.connection = Some(held);
         Ok((epoch, changes, others))
     }
+}
 
-    /// Takes the writer's lock. SQLite's own way of waiting for it backs off for up to a tenth of a second, and so would
-    /// starve beside another process that writes all the time.
-    async fn begin(&self, connection: &mut SqliteConnection) -> Result<(Epoch, i64), sqlx::Error> {
-        const BEGIN: &str = "BEGIN IMMEDIATE; \
-             SELECT epoch, (SELECT data_version FROM pragma_data_version) AS data_version FROM meta";
-        let give_up_at = Instant::now() + self.options.deadline;
-        loop {
-            match query(BEGIN, vec![]).fetch_one(&mut *connection).await {
-                Ok(row) => return Ok((parsed(&row, "epoch")?, get(&row, "data_version")?)),
-                Err(error) if sql::code(&error) == Some(sql::BUSY) && Instant::now() < give_up_at => {
-                    sleep(RETRY_AFTER).await;
+/// Takes the writer's lock. SQLite's own way of waiting for it backs off for up to a tenth of a second, and so would
+/// starve beside another process that writes all the time. Jobs whose time is up meanwhile are answered, and not done.
+async fn begin(connection: &mut SqliteConnection, jobs: &mut Vec<Box<dyn Job>>) -> Result<(Epoch, i64), sqlx::Error> {
+    const BEGIN: &str = "BEGIN IMMEDIATE; \
+         SELECT epoch, (SELECT data_version FROM pragma_data_version) AS data_version FROM meta";
+    loop {
+        match query(BEGIN, vec![]).fetch_one(&mut *connection).await {
+            Ok(row) => return Ok((parsed(&row, "epoch")?, get(&row, "data_version")?)),
+            Err(error) if sql::code(&error) == Some(sql::BUSY) => {
+                dismiss_late(jobs);
+                if jobs.is_empty() {
+                    return Err(error);
                 }
-                Err(error) => return Err(error),
+                sleep(RETRY_AFTER).await;
             }
+            Err(error) => return Err(error),
         }
+    }
+}
+
+/// Answers those that waited too long; they are not done.
+fn dismiss_late(jobs: &mut Vec<Box<dyn Job>>) {
+    for late in jobs.extract_if(.., |job| job.is_abandoned()) {
+        late.settle(Some(unavailable("waiting for a turn to write")));
     }
 }
 
