@@ -41,6 +41,8 @@ const STORE_DEADLINE: Duration = Duration::from_secs(5);
 const HEARD_MESSAGES: usize = 65_536;
 /// How often a connection says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(25);
+/// How long what a client still sends is read after the last answer on its connection.
+const LINGER: Duration = Duration::from_millis(250);
 /// Time for tasks to end once told to.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long a start waits for the first complete reading of the log; after that it serves, unready.
@@ -294,6 +296,9 @@ impl App {
         // A frame must not wait for the client to acknowledge the one before.
         .tcp_nodelay(true)
         .shutdown_timeout(5)
+        // After a WebSocket's close frame it is for us to end the connection, and until then the client's side does not
+        // count as closed. A round trip is enough for who is still sending.
+        .client_disconnect_timeout(LINGER)
         .backlog(4096);
         if let Some(workers) = config.workers {
             server = server.workers(workers);

@@ -1,5 +1,7 @@
 //! The socket as its clients know it: handshakes, hello, refresh, closing; and the ways around it.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -89,6 +91,18 @@ async fn who_does_not_say_hello_is_closed() {
     let cluster = Cluster::start().await;
     let mut socket = Socket::open(&cluster.a.client()).await;
     socket.expect_close(4408).await;
+}
+
+#[tokio::test]
+async fn a_closed_connection_ends_soon() {
+    let cluster = Cluster::start().await;
+    let mut socket = Socket::open(&cluster.a.client()).await;
+    socket.send(Message::binary(vec![1])).await;
+    socket.closes(4400).await;
+    let closed = std::time::Instant::now();
+    socket.ends().await;
+    // A browser tells its page of the close only now.
+    assert!(closed.elapsed() < Duration::from_millis(900), "{:?}", closed.elapsed());
 }
 
 #[tokio::test]

@@ -114,6 +114,11 @@ impl Socket {
         }
     }
 
+    /// After the close frames the server ends the connection.
+    pub(crate) async fn ends(&mut self) {
+        while soon("the end of a connection", self.stream.next()).await.is_some() {}
+    }
+
     /// It is closed with this code, with nothing said before.
     pub(crate) async fn expect_close(&mut self, code: u16) {
         assert_eq!(self.next().await, Next::Closed(code));
