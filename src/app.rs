@@ -158,7 +158,7 @@ impl App {
         ));
         let sealer = Sealer::new(&vault.shared_secret(&*store, "seal", &*random).await?);
         let (heard_by, heard) = mpsc::channel(HEARD_MESSAGES);
-        let bus = start_bus(&config, &replica, sealer, heard_by, &lifecycle).await?;
+        let bus = start_bus(&config, &replica, sealer, &random, heard_by, &lifecycle).await?;
 
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&keys),
@@ -404,6 +404,7 @@ async fn start_bus(
     config: &Config,
     replica: &str,
     sealer: Sealer,
+    random: &Arc<dyn Random>,
     heard: mpsc::Sender<crate::bus::Heard>,
     lifecycle: &Lifecycle,
 ) -> Result<Arc<dyn Bus>, StartError> {
@@ -419,7 +420,7 @@ async fn start_bus(
         deployment: config.deployment.clone(),
         replica: replica.to_owned(),
     };
-    Ok(Arc::new(NatsBus::start(settings, sealer, heard, lifecycle).await?))
+    Ok(Arc::new(NatsBus::start(settings, sealer, Arc::clone(random), heard, lifecycle).await?))
 }
 
 /// Makes the first operator, if there is none at all.

@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bus, Heard, Standing};
-use crate::domain::TenantName;
+use crate::domain::{Random, TenantName};
 use crate::protocol::bus::{
-    ChangesMessage, ReplicaMessage, SEAL_HEADER, Sealer, all_changes_subject, changes_subject, replicas_subject,
+    ChangesMessage, ReplicaMessage, SEAL_HEADER, Sealer, TRACE_HEADER, all_changes_subject, changes_subject,
+    replicas_subject, traceparent,
 };
 use crate::runtime::Lifecycle;
 
@@ -65,6 +66,7 @@ pub struct NatsBus {
     deployment: String,
     client: Client,
     sealer: Sealer,
+    random: Arc<dyn Random>,
     connected: Arc<AtomicBool>,
 }
 
@@ -74,6 +76,7 @@ impl NatsBus {
     pub async fn start(
         settings: NatsSettings,
         sealer: Sealer,
+        random: Arc<dyn Random>,
         inbox: mpsc::Sender<Heard>,
         lifecycle: &Lifecycle,
     ) -> Result<Self, NatsError> {
@@ -82,13 +85,16 @@ impl NatsBus {
         let stop = lifecycle.token();
         lifecycle.spawn("nats-out", flush_at_end(client.clone(), stop.clone()));
         lifecycle.spawn("nats-in", receive(client.clone(), settings.clone(), sealer.clone(), inbox, stop));
-        Ok(Self { deployment: settings.deployment, client, sealer, connected })
+        Ok(Self { deployment: settings.deployment, client, sealer, random, connected })
     }
 
     /// Hands a message to the client's own queue, without a task in between: what finds no room there, which is only while
     /// NATS is away, is dropped.
     fn post(&self, subject: String, payload: Vec<u8>) {
         let mut headers = HeaderMap::new();
+        let trace = traceparent(self.random.bytes(), self.random.bytes());
+        tracing::debug!(trace, subject, "told");
+        headers.insert(TRACE_HEADER, trace);
         headers.insert(SEAL_HEADER, self.sealer.seal(&subject, &payload));
         let sent = self.client.publish_with_headers(subject, headers, payload.into()).now_or_never();
         if !matches!(sent, Some(Ok(()))) {
@@ -241,7 +247,10 @@ fn open(message: &Message, sealer: &Sealer, replicas: &str, own: &str) -> Option
     } else {
         ChangesMessage::decode(&message.payload).filter(|said| said.origin != own).map(Heard::Changes)
     };
-    if heard.is_none() {
+    if heard.is_some() {
+        let trace = message.headers.as_ref().and_then(|headers| headers.get(TRACE_HEADER)).map(ToString::to_string);
+        tracing::debug!(trace, subject = %message.subject, "heard");
+    } else {
         // Our own come back to us, too, and are no fault.
         tracing::trace!(subject = %message.subject, "own or unreadable message");
     }

@@ -10,6 +10,15 @@ use crate::domain::{Change, Effect, Epoch, Seq, Target, TenantName, Timestamp};
 /// The header that carries the seal.
 pub const SEAL_HEADER: &str = "Permcast-Seal";
 
+/// The header that lets a message be followed through the replicas' logs (W3C Trace Context).
+pub const TRACE_HEADER: &str = "traceparent";
+
+/// A trace of its own for a message: one commit may carry the writes of many requests, so none of them is its parent.
+pub fn traceparent(trace: [u8; 16], span: [u8; 8]) -> String {
+    // All zeroes are no id there.
+    format!("00-{:032x}-{:016x}-00", u128::from_be_bytes(trace).max(1), u64::from_be_bytes(span).max(1))
+}
+
 /// `permcast.v1.<deployment>.changes.<tenant>`, `_all` for no tenant in particular.
 pub fn changes_subject(deployment: &str, tenant: Option<&TenantName>) -> String {
     format!("permcast.v1.{deployment}.changes.{}", tenant.map_or("_all", TenantName::as_str))
@@ -209,6 +218,12 @@ mod tests {
         let payload = br#"{"epoch":"abcd2345","origin":"r","changes":[{"seq":1,"tenant":"default","kind":"galaxy","target":"x","user":null,"effect":"imploded","at":"1970-01-01T00:00:00Z"}]}"#;
         let read = ChangesMessage::decode(payload).unwrap();
         assert_eq!((&read.changes[0].target, read.changes[0].effect), (&Target::Everyone, Effect::Changed));
+    }
+
+    #[test]
+    fn a_trace_is_as_w3c_writes_it() {
+        assert_eq!(traceparent([0xab; 16], [1; 8]), format!("00-{}-{}-00", "ab".repeat(16), "01".repeat(8)));
+        assert_eq!(traceparent([0; 16], [0; 8]), format!("00-{}1-{}1-00", "0".repeat(31), "0".repeat(15)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::json;
 
@@ -318,4 +319,30 @@ async fn without_a_broker_a_change_arrives_by_polling() {
     let request = root.request(Method::PUT, "/v1/tenants/default/users/ben/permissions/x");
     let answer = send(request.header("Prefer", "wait=10")).await;
     assert_eq!(answer.body["propagation"]["complete"], true, "{answer:?}");
+}
+
+#[tokio::test]
+async fn whoever_may_subscribe_reads_what_the_contract_says() {
+    let cluster = Cluster::start().await;
+    let (root, _) = company(&cluster).await;
+    let nats = async_nats::connect(&cluster.nats.as_ref().unwrap().url).await.unwrap();
+    let mut changes = nats.subscribe("permcast.v1.default.changes.default").await.unwrap();
+    nats.flush().await.unwrap();
+    let version = root.put("/v1/tenants/default/users/ben/permissions/one").await.version();
+    let message = crate::harness::soon("a message", changes.next()).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+    assert_eq!((body["epoch"].as_str().unwrap(), &body["origin"]), (&version[..8], &json!("a")));
+    let change = &body["changes"][0];
+    assert_eq!(change["seq"].as_u64(), Some(seq(&version)));
+    for (name, value) in
+        [("tenant", "default"), ("kind", "user"), ("target", "ben"), ("user", "ben"), ("effect", "changed")]
+    {
+        assert_eq!(change[name], value, "{name}");
+    }
+    assert!(change["at"].as_str().unwrap().ends_with('Z'));
+    let headers = message.headers.unwrap();
+    let (key, tag) = headers.get("Permcast-Seal").unwrap().as_str().split_once('.').unwrap();
+    assert!(!key.is_empty() && tag.len() == 43, "an HMAC-SHA-256 in base64url");
+    let trace: Vec<_> = headers.get("traceparent").unwrap().as_str().split('-').map(str::len).collect();
+    assert_eq!(trace, [2, 32, 16, 2]);
 }
