@@ -411,15 +411,8 @@ async fn start_bus(
     let Some(nats) = &config.nats else {
         return Ok(Arc::new(NoBus(heard)));
     };
-    let settings = NatsSettings {
-        servers: nats.servers.iter().map(|server| parse(server)).collect::<Result<_, _>>()?,
-        credentials_file: nats.credentials_file.clone(),
-        nkey_seed_file: nats.nkey_seed_file.clone(),
-        tls_ca_file: nats.tls_ca_file.clone(),
-        tls_client: nats.tls_client.clone(),
-        deployment: config.deployment.clone(),
-        replica: replica.to_owned(),
-    };
+    let (broker, deployment) = (nats.clone(), config.deployment.clone());
+    let settings = NatsSettings { broker, deployment, replica: replica.to_owned() };
     Ok(Arc::new(NatsBus::start(settings, sealer, Arc::clone(random), heard, lifecycle).await?))
 }
 

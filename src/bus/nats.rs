@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr};
 use futures_util::{FutureExt as _, StreamExt as _};
+use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bus, Heard, Standing};
+use crate::config;
 use crate::domain::{Random, TenantName};
 use crate::protocol::bus::{
     ChangesMessage, ReplicaMessage, SEAL_HEADER, Sealer, TRACE_HEADER, all_changes_subject, changes_subject,
@@ -28,18 +30,9 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// Where NATS is and who we are there.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct NatsSettings {
-    /// One or more addresses of one cluster.
-    pub servers: Vec<ServerAddr>,
-    /// A credentials file (JWT and nkey seed).
-    pub credentials_file: Option<PathBuf>,
-    /// A file that holds an nkey seed.
-    pub nkey_seed_file: Option<PathBuf>,
-    /// Certificate authorities beside the system's.
-    pub tls_ca_file: Option<PathBuf>,
-    /// A client certificate and its key.
-    pub tls_client: Option<(PathBuf, PathBuf)>,
+    pub broker: config::Nats,
     /// Keeps deployments apart on one NATS.
     pub deployment: String,
     /// This replica's name.
@@ -56,8 +49,17 @@ pub enum NatsError {
         #[source]
         source: std::io::Error,
     },
-    /// The options do not fit together, or the file holds no credentials.
-    #[error("the NATS settings cannot be used")]
+    /// An address is none. It is not shown, for there may be a password in it.
+    #[error("nats_url holds something that is no address of a NATS server")]
+    Address,
+    /// No server of them answered in time.
+    #[error("no NATS server answered in time")]
+    Silent,
+    /// A server answered, and then went away.
+    #[error("the NATS server went away")]
+    Gone(#[source] async_nats::client::FlushError),
+    /// The options do not fit together, the file holds no credentials, or the server does not let us in.
+    #[error("cannot connect to NATS")]
     Options(#[source] async_nats::ConnectError),
 }
 
@@ -131,14 +133,10 @@ async fn connect(
     connected: Arc<AtomicBool>,
     inbox: mpsc::Sender<Heard>,
 ) -> Result<Client, NatsError> {
-    let file_error = |path: &PathBuf| {
-        let path = path.clone();
-        move |source| NatsError::File { path, source }
-    };
-    let mut options = ConnectOptions::new()
+    options(&settings.broker)
+        .await?
         .name(format!("permcast {}", settings.replica))
         .retry_on_initial_connect()
-        .connection_timeout(CONNECT_DEADLINE)
         .max_reconnects(None)
         .client_capacity(OUTBOX_MESSAGES)
         .subscription_capacity(SUBSCRIPTION_MESSAGES)
@@ -167,21 +165,55 @@ async fn connect(
                     other => tracing::warn!(event = %other, "NATS"),
                 }
             }
-        });
-    if let Some(path) = &settings.credentials_file {
+        })
+        .connect(addresses(&settings.broker)?)
+        .await
+        .map_err(NatsError::Options)
+}
+
+/// Connects once, to see whether a broker lets us in.
+pub async fn probe(broker: &config::Nats) -> Result<(), NatsError> {
+    let probed = async {
+        let client = options(broker).await?.connect(addresses(broker)?).await.map_err(NatsError::Options)?;
+        client.flush().await.map_err(NatsError::Gone)
+    };
+    tokio::time::timeout(CONNECT_DEADLINE, probed).await.unwrap_or(Err(NatsError::Silent))
+}
+
+fn addresses(broker: &config::Nats) -> Result<Vec<ServerAddr>, NatsError> {
+    broker.servers.iter().map(|text| text.parse().map_err(|_| NatsError::Address)).collect()
+}
+
+/// Who we are there, and whom we believe.
+async fn options(broker: &config::Nats) -> Result<ConnectOptions, NatsError> {
+    let file_error = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| NatsError::File { path, source }
+    };
+    let mut options = ConnectOptions::new().connection_timeout(CONNECT_DEADLINE);
+    // The client takes no notice of a user in the address. All servers of a cluster know the same.
+    if let Some(server) = addresses(broker)?.iter().find(|server| server.has_user_pass()) {
+        let plain = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let user = plain(server.username().unwrap_or_default());
+        options = match server.password() {
+            Some(password) => options.user_and_password(user, plain(password)),
+            None => options.token(user),
+        };
+    }
+    if let Some(path) = &broker.credentials_file {
         options = options.credentials_file(path).await.map_err(file_error(path))?;
     }
-    if let Some(path) = &settings.nkey_seed_file {
+    if let Some(path) = &broker.nkey_seed_file {
         let seed = std::fs::read_to_string(path).map_err(file_error(path))?;
         options = options.nkey(seed.trim().to_owned());
     }
-    if let Some(path) = &settings.tls_ca_file {
+    if let Some(path) = &broker.tls_ca_file {
         options = options.add_root_certificates(path.clone());
     }
-    if let Some((certificate, key)) = &settings.tls_client {
+    if let Some((certificate, key)) = &broker.tls_client {
         options = options.add_client_certificate(certificate.clone(), key.clone());
     }
-    options.connect(settings.servers.as_slice()).await.map_err(NatsError::Options)
+    Ok(options)
 }
 
 /// What was said last is still to be heard.

@@ -2,7 +2,7 @@
 
 use super::settings::chain;
 use super::{CommandError, Given, open, say};
-use crate::config::Config;
+use crate::bus::nats;
 use crate::domain::Seq;
 use crate::feed::GONE_AFTER;
 use crate::store::Store as _;
@@ -28,34 +28,19 @@ pub(super) async fn doctor(given: Given) -> Result<(), CommandError> {
     for replica in running.iter().filter(|replica| replica.applied < tail.head) {
         say(&format!("            {} had applied {} when it last said so", replica.id, replica.applied))?;
     }
-    match broker(&config).await {
+    let probed = match &config.nats {
+        Some(broker) => Some(nats::probe(broker).await),
+        None => None,
+    };
+    match probed {
         None if running.len() > 1 => faults.push(
             "broker      off, with several replicas: changes travel by the log's tail alone, at the poll interval"
                 .into(),
         ),
         None => say("broker      off")?,
         Some(Ok(())) => say("broker      up")?,
-        Some(Err(error)) => faults.push(format!("broker      down: {error}")),
+        Some(Err(error)) => faults.push(format!("broker      down: {}", chain(&error))),
     }
     store.close().await;
     if faults.is_empty() { Ok(()) } else { Err(CommandError::Unwell(faults.join("\n"))) }
-}
-
-async fn broker(config: &Config) -> Option<Result<(), String>> {
-    let nats = config.nats.as_ref()?;
-    let mut options = async_nats::ConnectOptions::new();
-    if let Some(path) = &nats.credentials_file {
-        options = match options.credentials_file(path).await {
-            Ok(options) => options,
-            Err(error) => return Some(Err(error.to_string())),
-        };
-    }
-    let connected = async {
-        let client = options.connect(nats.servers.join(",")).await.map_err(|error| chain(&error))?;
-        client.flush().await.map_err(|error| chain(&error))
-    };
-    match tokio::time::timeout(super::DEADLINE, connected).await {
-        Ok(outcome) => Some(outcome),
-        Err(_) => Some(Err("no answer in time".to_owned())),
-    }
 }

@@ -73,13 +73,20 @@ pub struct Config {
 }
 
 /// The broker.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Nats {
+    /// Addresses; a user and his password may be in them.
     pub servers: Vec<String>,
     pub credentials_file: Option<PathBuf>,
     pub nkey_seed_file: Option<PathBuf>,
     pub tls_ca_file: Option<PathBuf>,
     pub tls_client: Option<(PathBuf, PathBuf)>,
+}
+
+impl std::fmt::Debug for Nats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nats").field("servers", &self.servers.len()).finish_non_exhaustive()
+    }
 }
 
 /// The first operator.
@@ -279,8 +286,9 @@ impl Checker<'_> {
             return None;
         }
         for server in &servers {
-            if let Err(error) = server.parse::<async_nats::ServerAddr>() {
-                self.fault("nats_url", format_args!("{error}"));
+            if !server.parse::<async_nats::ServerAddr>().is_ok_and(|server| !server.host().is_empty()) {
+                // Without the text, for there may be a password in it.
+                self.fault("nats_url", "one or more of nats://<host>:<port> or tls://<host>:<port>, comma-separated");
             }
         }
         let tls_client = match tls_client {
@@ -354,9 +362,13 @@ mod tests {
             bootstrap_user: Some("ada".into()),
             bootstrap_password: Some("hunter2".into()),
             key_encryption_key: Some("sesame".into()),
+            nats_url: Some("nats://permcast:mellon@localhost:4222".into()),
             ..Settings::default()
         };
-        let shown = format!("{:?} {:?}", settings.clone(), Config::new(settings));
-        assert!(!shown.contains("hunter2") && !shown.contains("sesame"));
+        let faulty = Settings { nats_url: Some("nats://permcast:mellon@:x".into()), ..Settings::default() };
+        let shown = format!("{:?} {:?} {:?}", settings.clone(), Config::new(settings).unwrap(), Config::new(faulty));
+        for secret in ["hunter2", "sesame", "mellon"] {
+            assert!(!shown.contains(secret), "{secret}");
+        }
     }
 }

@@ -80,3 +80,15 @@ async fn an_older_copy_of_the_database_decides_nothing() {
         assert_eq!(cluster.sql("SELECT count(*) FROM user_permissions WHERE permission = 'x'").trim(), "0");
     }
 }
+
+#[tokio::test]
+async fn a_broker_that_asks_who_one_is_is_told() {
+    let nats = crate::harness::Nats::guarded("permcast", "mellon").await;
+    let cluster = Cluster::start_with(&[("PERMCAST_NATS_URL", &nats.url)]).await;
+    let client = cluster.a.client();
+    until("the broker to let us in", async || {
+        let ready = client.get("/readyz").await.ok();
+        (ready.body["broker"] == "up").then_some(())
+    })
+    .await;
+}

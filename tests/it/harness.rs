@@ -42,8 +42,18 @@ pub(crate) struct Nats {
 
 impl Nats {
     async fn start() -> Self {
+        Self::start_for(&[], "").await
+    }
+
+    /// One that lets in only who is named in the address.
+    pub(crate) async fn guarded(user: &str, password: &str) -> Self {
+        Self::start_for(&["--user", user, "--pass", password], &format!("{user}:{password}@")).await
+    }
+
+    async fn start_for(arguments: &[&str], user: &str) -> Self {
         let mut child = Command::new("nats-server")
             .args(["-a", "127.0.0.1", "-p", "-1"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -55,7 +65,7 @@ impl Nats {
             loop {
                 let line = log.next_line().await.unwrap().expect("nats-server goes on running");
                 if let Some((_, address)) = line.split_once("Listening for client connections on ") {
-                    return format!("nats://{address}");
+                    return format!("nats://{user}{address}");
                 }
             }
         };
