@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use permcast::app::App;
+use permcast::config::{Config, Settings};
 use permcast::domain::operation::{NewUser, Operation};
 use permcast::domain::permission::OPERATOR;
 use permcast::domain::records::{Status, UserKind};
@@ -41,6 +43,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         one = one.or(Some(measured.rate()));
     }
     store.close().await;
+
+    let (app, client) = replica(&directory.path().join("rest.db")).await?;
+    let mut one = None;
+    for writers in [1, 32] {
+        let measured = through_rest(&client, writers, period).await?;
+        measured.show(&format!("{writers} at a time, through REST"), one);
+        one = one.or(Some(measured.rate()));
+    }
+    app.stop().await;
     Ok(())
 }
 
@@ -170,6 +181,67 @@ async fn administrators(
                 let written = store.write(Unit { actor: actor.clone(), operations: vec![operation] }).await;
                 assert_eq!(written.expect("the disk has room").changes.len(), 1);
                 times.record(micros(one)).expect("it took less than an age");
+            }
+            times
+        });
+    }
+    let mut times = Histogram::new(3)?;
+    while let Some(own) = tasks.join_next().await {
+        times.add(own?)?;
+    }
+    Ok(Measured { times, took: begun.elapsed() })
+}
+
+/// Where administrators write, and as whom.
+struct Rest {
+    http: reqwest::Client,
+    users: String,
+    token: String,
+}
+
+/// A replica with users `u0` and on, and its operator signed in.
+async fn replica(path: &Path) -> Result<(App, Rest), Box<dyn std::error::Error>> {
+    const PASSWORD: &str = "a bench password";
+    let settings = Settings {
+        database_url: Some(format!("sqlite://{}", path.display())),
+        bootstrap_user: Some("ada".into()),
+        bootstrap_password: Some(PASSWORD.into()),
+        drain_delay: Some("0s".into()),
+        ..Settings::default()
+    };
+    let app = App::start(Config::new(settings)?, std::net::TcpListener::bind("127.0.0.1:0")?, None).await?;
+    let base = format!("http://{}", app.address());
+    let http = reqwest::Client::new();
+    let login = serde_json::json!({ "username": "ada", "password": PASSWORD });
+    let tokens: serde_json::Value = http.post(format!("{base}/v1/login")).json(&login).send().await?.json().await?;
+    let token = tokens["access_token"].as_str().ok_or("no token")?.to_owned();
+    let rest = Rest { http, users: format!("{base}/v1/tenants/default/users"), token };
+    for number in 0..32 {
+        let user = serde_json::json!({ "id": format!("u{number}") });
+        rest.http.post(&rest.users).bearer_auth(&rest.token).json(&user).send().await?.error_for_status()?;
+    }
+    Ok((app, rest))
+}
+
+/// The same as [`administrators`], each over a connection of his own.
+async fn through_rest(rest: &Rest, writers: usize, period: Duration) -> Result<Measured, Box<dyn std::error::Error>> {
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..writers {
+        let (http, token) = (rest.http.clone(), rest.token.clone());
+        let url = format!("{}/u{writer}/permissions/invoices:read", rest.users);
+        tasks.spawn(async move {
+            let mut times = Histogram::<u64>::new(3).expect("three digits are allowed");
+            let mut granted = false;
+            // An even number of turns, so that the next row begins from the same state.
+            while begun.elapsed() < period || granted {
+                let one = Instant::now();
+                let request = if granted { http.delete(&url) } else { http.put(&url) };
+                let answer = request.bearer_auth(&token).send().await.expect("the replica answers");
+                let answer: serde_json::Value = answer.json().await.expect("it answers in JSON");
+                assert!(answer["change"]["seq"].is_u64(), "{answer}");
+                times.record(micros(one)).expect("it took less than an age");
+                granted = !granted;
             }
             times
         });
