@@ -97,6 +97,8 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let lifecycle = Lifecycle::new();
+        // Before anything counts.
+        let metrics = crate::telemetry::metrics();
         let address = listener.local_addr().map_err(StartError::Listen)?;
         let replica = config.replica_id.clone().unwrap_or_else(|| replica_id(&*random));
         let started_at = clock.now();
@@ -249,6 +251,7 @@ impl App {
             "expire",
             expire(feed.clone(), Arc::clone(&store), Arc::clone(&clock), Arc::clone(&random), lifecycle.token()),
         );
+        lifecycle.spawn("metrics", crate::telemetry::tidy_metrics(lifecycle.token()));
         if tokio::time::timeout(FIRST_READ_WITHIN, feed.confirmed()).await.is_err() {
             tracing::warn!("the log could not be read to its end yet; serving, but not ready");
         }
@@ -268,7 +271,7 @@ impl App {
             keys: Arc::clone(&keys),
             passwords,
             clock: Arc::clone(&clock),
-            metrics: crate::telemetry::metrics(),
+            metrics,
             draining: Arc::clone(&draining),
             started_at,
             demo,

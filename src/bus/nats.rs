@@ -274,17 +274,20 @@ fn open(message: &Message, sealer: &Sealer, replicas: &str, own: &str) -> Option
         forged("seal");
         return None;
     }
-    let heard = if message.subject.as_str() == replicas {
-        ReplicaMessage::decode(&message.payload).filter(|said| said.id != own).map(Heard::Replica)
+    let (origin, heard) = if message.subject.as_str() == replicas {
+        ReplicaMessage::decode(&message.payload).map(|said| (said.id.clone(), Heard::Replica(said)))
     } else {
-        ChangesMessage::decode(&message.payload).filter(|said| said.origin != own).map(Heard::Changes)
-    };
-    if heard.is_some() {
-        let trace = message.headers.as_ref().and_then(|headers| headers.get(TRACE_HEADER)).map(ToString::to_string);
-        tracing::debug!(trace, subject = %message.subject, "heard");
-    } else {
-        // Our own come back to us, too, and are no fault.
-        tracing::trace!(subject = %message.subject, "own or unreadable message");
+        ChangesMessage::decode(&message.payload).map(|said| (said.origin.clone(), Heard::Changes(said)))
     }
-    heard
+    .or_else(|| {
+        forged("unreadable");
+        None
+    })?;
+    if origin == own {
+        // Our own come back to us, too, and are no fault.
+        return None;
+    }
+    let trace = message.headers.as_ref().and_then(|headers| headers.get(TRACE_HEADER)).map(ToString::to_string);
+    tracing::debug!(trace, subject = %message.subject, "heard");
+    Some(heard)
 }

@@ -141,6 +141,7 @@ impl FeedTask {
     }
 
     fn read(&self, state: &State) -> Reading {
+        metrics::counter!("permcast_tail_reads_total").increment(1);
         let (after, store) = (state.applied(), Arc::clone(&self.store));
         // Both before the read begins: what it misses of the one, or what happens after the other, it cannot answer for.
         let known = self.feed.known();
@@ -213,6 +214,7 @@ impl FeedTask {
                 (soon < usual).then_some(WAKE_MERGE)
             }
             Verdict::NewEpoch(epoch) => {
+                metrics::counter!("permcast_epochs_total").increment(1);
                 tracing::warn!(%epoch, "the log has begun anew: whatever was read before is stale");
                 self.reopen().await;
                 // Stale first, then the start of the new log; only then told.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use serde_json::{Map, Value, json};
 
 use super::Services;
@@ -16,6 +16,10 @@ use super::route::Routes;
 use crate::domain::permission::CHECK;
 use crate::domain::rules::Refusal;
 use crate::domain::{Access, Permission, TenantName, UserId};
+use crate::protocol::socket::millis;
+
+/// On every decision: for how many milliseconds this replica cannot say that it has missed nothing.
+const LAG_HEADER: &str = "Permcast-Lag";
 
 pub(super) fn routes(routes: &mut Routes) {
     routes
@@ -29,7 +33,7 @@ pub(super) fn routes(routes: &mut Routes) {
 async fn one(caller: Caller, services: web::Data<Services>, body: JsonBody) -> Result<HttpResponse, Problem> {
     let question = evaluation::read_one(body.0)?;
     let decision = Decider::new(&caller, &services).decide(&question).await?;
-    Ok(HttpResponse::Ok().json(shown(decision, &caller)))
+    Ok(answer(&services).json(shown(decision, &caller)))
 }
 
 async fn many(caller: Caller, services: web::Data<Services>, body: JsonBody) -> Result<HttpResponse, Problem> {
@@ -37,7 +41,7 @@ async fn many(caller: Caller, services: web::Data<Services>, body: JsonBody) -> 
     let mut decider = Decider::new(&caller, &services);
     let Some(questions) = asked.questions else {
         // Without a list it is a single evaluation.
-        return Ok(HttpResponse::Ok().json(shown(decider.decide(&asked.default?).await?, &caller)));
+        return Ok(answer(&services).json(shown(decider.decide(&asked.default?).await?, &caller)));
     };
     let mut evaluations = Vec::with_capacity(questions.len());
     for question in &questions {
@@ -52,7 +56,14 @@ async fn many(caller: Caller, services: web::Data<Services>, body: JsonBody) -> 
             break;
         }
     }
-    Ok(HttpResponse::Ok().json(json!({ "evaluations": evaluations })))
+    Ok(answer(&services).json(json!({ "evaluations": evaluations })))
+}
+
+/// A decision's answer, with the lag as of now.
+fn answer(services: &Services) -> HttpResponseBuilder {
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((LAG_HEADER, millis(services.feed.lag())));
+    answer
 }
 
 fn shown(decision: bool, caller: &Caller) -> Value {
@@ -112,7 +123,7 @@ async fn configuration(services: web::Data<Services>) -> HttpResponse {
     }))
 }
 
-async fn me(caller: Caller) -> HttpResponse {
+async fn me(caller: Caller, services: web::Data<Services>) -> HttpResponse {
     let mut body = Map::new();
     body.insert("tenant".into(), json!(caller.tenant()));
     body.insert("user".into(), json!(caller.user()));
@@ -123,11 +134,15 @@ async fn me(caller: Caller) -> HttpResponse {
     if caller.stale {
         body.insert("stale".into(), Value::Bool(true));
     }
-    HttpResponse::Ok().json(body)
+    answer(&services).json(body)
 }
 
 /// All that is asked for must hold. What is asked for stands in the URL, which the proxy's own configuration writes.
-async fn forward_auth(request: HttpRequest, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn forward_auth(
+    request: HttpRequest,
+    caller: Caller,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, Problem> {
     let query = Query::of(&request);
     let required: Result<Vec<Permission>, _> = query.all("require").map(str::parse).collect();
     let required = required.map_err(|rule| Problem::invalid_at("?require", rule.0))?;
@@ -138,7 +153,7 @@ async fn forward_auth(request: HttpRequest, caller: Caller) -> Result<HttpRespon
         let detail = format!("this takes {missing}");
         return Err(Problem::new(crate::protocol::problem::ProblemType::Forbidden, detail));
     }
-    Ok(HttpResponse::Ok()
+    Ok(answer(&services)
         .insert_header(("Permcast-User", caller.user().as_str()))
         .insert_header(("Permcast-Tenant", caller.tenant().as_str()))
         .insert_header((VERSION_HEADER, caller.version.to_string()))

@@ -19,6 +19,8 @@ async fn everybody_may_ask_about_himself_and_checkers_about_others() {
     let yes = ben.post(path, question("ben", "invoices", "read")).await.is(200).body;
     assert_eq!(yes["decision"], true);
     assert_eq!(yes["context"], json!({"pv": house.services.feed.applied(), "stale": false}));
+    let lag = ben.post(path, question("ben", "invoices", "read")).await.is(200).header("permcast-lag").parse::<u64>();
+    assert!(lag.is_ok_and(|lag| lag <= 1000), "in milliseconds, and within the bound");
     assert_eq!(ben.post(path, question("ben", "invoices", "edit")).await.is(200).body["decision"], false);
     ben.post(path, question("kim", "invoices", "read")).await.problem(403, "forbidden");
     assert_eq!(kim.post(path, question("ben", "invoices", "read")).await.is(200).body["decision"], true);

@@ -56,10 +56,14 @@ async fn metrics(services: web::Data<Services>) -> HttpResponse {
     if lag != Duration::MAX {
         metrics::gauge!("permcast_lag_seconds").set(lag.as_secs_f64());
     }
+    metrics::gauge!("permcast_max_staleness_seconds").set(services.gate.max_staleness().as_secs_f64());
     metrics::gauge!("permcast_applied_seq").set(services.feed.applied().seq.get() as f64);
+    metrics::gauge!("permcast_known_seq").set(services.feed.known().seq().get() as f64);
     metrics::gauge!("permcast_ready").set(f64::from(u8::from(services.gate.is_within_bound())));
     metrics::gauge!("permcast_broker_up").set(f64::from(u8::from(services.bus.standing() == Standing::Up)));
-    metrics::gauge!("permcast_connections").set(services.hub.totals().connections as f64);
+    let totals = services.hub.totals();
+    metrics::gauge!("permcast_connections").set(totals.connections as f64);
+    metrics::gauge!("permcast_connections_registered").set(totals.registered as f64);
     let (users, roles) = services.cache.len();
     metrics::gauge!("permcast_cache_entries", "kind" => "user").set(users as f64);
     metrics::gauge!("permcast_cache_entries", "kind" => "role").set(roles as f64);

@@ -10,6 +10,7 @@ mod decisions;
 mod errors;
 mod faults;
 mod harness;
+mod metrics;
 mod outages;
 mod propagation;
 mod push;
