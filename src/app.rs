@@ -29,7 +29,7 @@ use crate::protocol::bus::Sealer;
 use crate::runtime::{Lifecycle, SystemClock, SystemRandom};
 use crate::socket::{self, Deadlines, Sockets};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, StoreError, StoreOptions, WriteError};
+use crate::store::{SEAL_SECRET, Store, StoreError, StoreOptions, WriteError};
 use crate::token::{
     GuessLimits, KeyError, KeySet, Mint, PasswordError, PasswordSettings, Passwords, Permissions, SecretError,
     SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier,
@@ -158,7 +158,7 @@ impl App {
             Arc::clone(&store),
             Arc::clone(&clock),
         ));
-        let sealer = Sealer::new(&vault.shared_secret(&*store, "seal", &*random).await?);
+        let sealer = Sealer::new(&vault.shared_secret(&*store, SEAL_SECRET, &*random).await?);
         let (heard_by, heard) = mpsc::channel(HEARD_MESSAGES);
         let bus = start_bus(&config, &replica, sealer, &random, heard_by, &lifecycle).await?;
 

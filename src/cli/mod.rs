@@ -5,7 +5,7 @@ mod lookup;
 mod settings;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::domain::operation::NewLockdown;
 use crate::domain::{Actor, Change, Epoch, Operation, Seq, TenantName, Unit};
 use crate::runtime::{SystemClock, SystemRandom};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{CommitListener, Store, StoreError, StoreOptions, WriteError};
+use crate::store::{CommitListener, Restored, Store, StoreError, StoreOptions, WriteError};
 use crate::token::{KeyError, KeySet, RotateError, UnknownAlgorithm, Vault, VaultError};
 
 /// How the log names who acts from here.
@@ -40,6 +40,19 @@ pub enum Command {
     Backup {
         /// Where to; nothing may be there yet.
         path: PathBuf,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Put a backup in the database's place, while it is in use or where there is none yet.
+    ///
+    /// Every token and cached permission from before is stale, on every replica, and every session is over. Signing keys,
+    /// too, become those of the backup: where some were revoked since, rotate them with --revoke afterwards.
+    Restore {
+        /// The backup; it is not altered.
+        path: PathBuf,
+        /// Let the sessions that the backup knows go on, those among them that were ended since, too.
+        #[arg(long)]
+        keep_sessions: bool,
         #[command(flatten)]
         given: Given,
     },
@@ -162,6 +175,7 @@ impl Command {
                 store.close().await;
                 say(&format!("wrote {}", path.display()))
             }
+            Self::Restore { path, keep_sessions, given } => restore(&path, keep_sessions, given).await,
             Self::Lockdown { what, given } => lockdown(what, given).await,
             Self::Keys { what, given } => keys(what, given).await,
             Self::Watch { tenant, after, given } => watch(tenant, after, given).await,
@@ -184,6 +198,23 @@ async fn open(given: Given) -> Result<(SqliteStore, Config), CommandError> {
 
 fn say(text: &str) -> Result<(), CommandError> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
+}
+
+async fn restore(path: &Path, keep_sessions: bool, given: Given) -> Result<(), CommandError> {
+    let config = given.load().map_err(CommandError::Settings)?;
+    let restored =
+        SqliteStore::restore(&config.database_url, path, keep_sessions, DEADLINE, &SystemClock, &SystemRandom).await?;
+    let Restored { before, after, users } = restored;
+    say(&format!("restored    {}", path.display()))?;
+    say(&match before {
+        Some(before) => format!(
+            "epoch       {} (was {})\nhead        {} (was {})",
+            after.epoch, before.epoch, after.seq, before.seq
+        ),
+        None => format!("epoch       {}\nhead        {}", after.epoch, after.seq),
+    })?;
+    say(&format!("users       {users}"))?;
+    say(if keep_sessions { "sessions    kept" } else { "sessions    all ended" })
 }
 
 async fn lockdown(what: Lockdown, given: Given) -> Result<(), CommandError> {

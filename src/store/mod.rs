@@ -230,6 +230,19 @@ pub struct TailPage {
     pub complete: bool,
 }
 
+/// The name of the secret that seals messages between replicas. It is one epoch's: with the epoch it goes.
+pub const SEAL_SECRET: &str = "seal";
+
+/// A backup that was put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// Where the log stood before, if there was one.
+    pub before: Option<Version>,
+    /// Where it stands now, in its new epoch.
+    pub after: Version,
+    pub users: u64,
+}
+
 /// Told of each commit, in commit order, right after it and before its writer is answered. Must not block.
 pub trait CommitListener: Send + Sync + 'static {
     /// These changes are in the log.

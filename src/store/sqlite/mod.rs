@@ -4,13 +4,16 @@
 //! - [`writer`]: the queue of writes and the group commit
 //! - [`facts`], [`decide`], [`unit`]: an operation is two statements: what it is decided from, and what it comes to
 //! - [`log`], [`read`], [`sessions`], [`keys`]: what is read and written beside
+//! - [`restore`], [`anew`]: a backup is put back, and the log begins anew
 
+mod anew;
 mod decide;
 mod facts;
 mod keys;
 mod log;
 mod place;
 mod read;
+mod restore;
 mod sessions;
 mod sql;
 mod unit;
@@ -34,8 +37,8 @@ use crate::domain::{
 };
 
 use super::{
-    Credentials, KeyRotation, LiveSession, Loaded, NewSession, RoleFacts, Rotation, Store, StoreError, StoreOptions,
-    StoredKey, TailPage, TokenDigest, UserFacts, WriteError, Written,
+    Credentials, KeyRotation, LiveSession, Loaded, NewSession, Restored, RoleFacts, Rotation, Store, StoreError,
+    StoreOptions, StoredKey, TailPage, TokenDigest, UserFacts, WriteError, Written,
 };
 use place::{Open, Place};
 use sql::failed;
@@ -72,6 +75,19 @@ impl SqliteStore {
             return Err(StoreError::Unusable("the path of a backup must be UTF-8".to_owned()));
         };
         self.place.copy_to(text).await
+    }
+
+    /// Puts a backup in the place of the database at `address`, while it is in use or where there is none yet: a new epoch,
+    /// a new seal, and unless they are to be kept no session goes on.
+    pub async fn restore(
+        address: &str,
+        backup: &std::path::Path,
+        keep_sessions: bool,
+        deadline: Duration,
+        clock: &dyn Clock,
+        random: &dyn Random,
+    ) -> Result<Restored, StoreError> {
+        Place::new(address, deadline)?.restore(backup, keep_sessions, clock.now(), random).await
     }
 
     async fn at(

@@ -13,12 +13,13 @@ use tracing::log::LevelFilter;
 use crate::domain::{Epoch, Random};
 use crate::store::StoreError;
 
+use super::restore::mark_as_ours;
 use super::sql::{self, args, failed, get, query};
 
 /// The schema, step by step. The database's `user_version` counts the steps that it has taken.
 const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_schema.sql")];
 /// Marks a file as permcast's ("prmc"), so that no other program's database is taken for one.
-const APPLICATION_ID: i64 = 0x7072_6d63;
+pub(super) const APPLICATION_ID: i64 = 0x7072_6d63;
 /// Connections for reading. SQLite reads in parallel; more than there are cores gains nothing.
 const READERS: u32 = 4;
 /// How long to wait before asking again for a lock that SQLite does not wait for itself.
@@ -39,6 +40,41 @@ pub(super) struct Place {
     pub(super) deadline: Duration,
     /// The file may not grow above this many pages. Only tests limit it.
     pub(super) pages_max: Option<u32>,
+    /// The schema, step by step. Only tests have others.
+    pub(super) steps: &'static [&'static str],
+}
+
+/// What a database says of itself.
+pub(super) struct Schema {
+    /// Steps that it has taken.
+    taken: i64,
+    application: i64,
+    things: i64,
+}
+
+impl Schema {
+    /// Of the main database of a connection.
+    pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+        const STATE: &str = "SELECT (SELECT user_version FROM pragma_user_version) AS version, \
+             (SELECT application_id FROM pragma_application_id) AS application, \
+             (SELECT count(*) FROM main.sqlite_schema) AS things";
+        let row = query(STATE, vec![]).fetch_one(connection).await?;
+        Ok(Self { taken: get(&row, "version")?, application: get(&row, "application")?, things: get(&row, "things")? })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.things == 0
+    }
+
+    /// Whether no other program's things are in it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.is_empty() || self.application == APPLICATION_ID
+    }
+
+    /// How many steps it has taken, where that is not more than there are.
+    pub(super) fn steps_known(&self, known: usize) -> Option<usize> {
+        usize::try_from(self.taken).ok().filter(|taken| *taken <= known)
+    }
 }
 
 /// The connections to one file. Writing has its own.
@@ -61,7 +97,12 @@ impl Place {
         // Absolute, so that a later change of directory does not lead to another file.
         let path = std::path::absolute(path)
             .map_err(|error| StoreError::Unusable(format!("the path {} cannot be used: {error}", path.display())))?;
-        Ok(Self { path, deadline, pages_max: None })
+        Ok(Self { deadline, ..Self::at_path(&path) })
+    }
+
+    /// With nothing to wait for.
+    pub(super) fn at_path(path: &Path) -> Self {
+        Self { path: path.to_owned(), deadline: Duration::ZERO, pages_max: None, steps: MIGRATIONS }
     }
 
     /// The file that is at the path now.
@@ -80,7 +121,7 @@ impl Place {
         }
     }
 
-    fn options(&self) -> SqliteConnectOptions {
+    pub(super) fn options(&self) -> SqliteConnectOptions {
         let options = SqliteConnectOptions::new()
             .filename(&self.path)
             .foreign_keys(true)
@@ -145,7 +186,7 @@ impl Place {
 
     /// Makes an empty file that only its owner reads: private keys will be in it. Its companions get the same permissions
     /// from SQLite. A file that is there is not touched: to close it would drop SQLite's locks on it.
-    fn create_for_its_owner(&self) -> Result<(), StoreError> {
+    pub(super) fn create_for_its_owner(&self) -> Result<(), StoreError> {
         use std::os::unix::fs::OpenOptionsExt as _;
         let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
         match made {
@@ -156,7 +197,7 @@ impl Place {
     }
 
     /// Turns on the write-ahead log. SQLite does not wait for the lock that this takes.
-    async fn write_ahead(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub(super) async fn write_ahead(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let give_up_at = Instant::now() + self.deadline;
         loop {
             let set = query("PRAGMA journal_mode = wal", vec![]).fetch_one(&mut *connection).await;
@@ -166,7 +207,7 @@ impl Place {
                 Err(error) if sql::code(&error) == Some(sql::BUSY) && Instant::now() < give_up_at => {
                     sleep(RETRY_AFTER).await;
                 }
-                Err(error) if matches!(sql::code(&error), Some(26)) => {
+                Err(error) if sql::code(&error) == Some(sql::NOT_A_DATABASE) => {
                     return Err(StoreError::Unusable(format!("{} is no SQLite database", self.path.display())));
                 }
                 Err(error) => return Err(failed("opening the database")(error)),
@@ -176,27 +217,22 @@ impl Place {
 
     /// Takes the steps that are missing, all in one transaction under the writer's lock.
     async fn migrate(&self, connection: &mut SqliteConnection, random: &dyn Random) -> Result<(), StoreError> {
-        const STATE: &str = "SELECT (SELECT user_version FROM pragma_user_version) AS version, \
-             (SELECT application_id FROM pragma_application_id) AS application, \
-             (SELECT count(*) FROM sqlite_schema) AS things";
         let doing = || failed("migrating the database");
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(doing())?;
-        let row = query(STATE, vec![]).fetch_one(&mut *transaction).await.map_err(doing())?;
-        let taken: i64 = get(&row, "version").map_err(doing())?;
-        let application: i64 = get(&row, "application").map_err(doing())?;
-        let things: i64 = get(&row, "things").map_err(doing())?;
-        if things > 0 && application != APPLICATION_ID {
-            return Err(StoreError::Unusable(format!("{} is another program's database", self.path.display())));
+        let schema = Schema::read(&mut transaction).await.map_err(doing())?;
+        if !schema.is_ours() {
+            return Err(self.foreign());
         }
-        let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
-        if taken > known {
-            return Err(StoreError::Unusable(format!(
-                "the database {} was written by a newer permcast (schema {taken}, this one knows {known}): use that one, \
+        let known = self.steps.len();
+        let taken = schema.steps_known(known).ok_or_else(|| {
+            StoreError::Unusable(format!(
+                "the database {} was written by a newer permcast (schema {}, this one knows {known}): use that one, \
                  or restore a backup",
-                self.path.display()
-            )));
-        }
-        for step in MIGRATIONS.iter().skip(usize::try_from(taken).unwrap_or(0)) {
+                self.path.display(),
+                schema.taken
+            ))
+        })?;
+        for step in &self.steps[taken..] {
             sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(doing())?;
         }
         if taken < known {
@@ -205,14 +241,32 @@ impl Place {
                 .execute(&mut *transaction)
                 .await
                 .map_err(doing())?;
-            let marks = format!("PRAGMA user_version = {known}; PRAGMA application_id = {APPLICATION_ID};");
-            sqlx::raw_sql(sqlx::AssertSqlSafe(marks)).execute(&mut *transaction).await.map_err(doing())?;
+            mark_as_ours(&mut transaction, known).await.map_err(doing())?;
         }
         transaction.commit().await.map_err(doing())
     }
 
+    pub(super) fn foreign(&self) -> StoreError {
+        StoreError::Unusable(format!("{} is another program's database", self.path.display()))
+    }
+
+    /// Begins a transaction on a connection that does not wait by itself. SQLite's own way of waiting for the writer's lock
+    /// backs off for up to a tenth of a second, and so would starve beside a process that writes all the time.
+    pub(super) async fn lock(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let give_up_at = Instant::now() + self.deadline;
+        loop {
+            match query("BEGIN IMMEDIATE", vec![]).execute(&mut *connection).await {
+                Ok(_) => return Ok(()),
+                Err(error) if sql::code(&error) == Some(sql::BUSY) && Instant::now() < give_up_at => {
+                    sleep(RETRY_AFTER).await;
+                }
+                Err(error) => return Err(failed("waiting for the writer's lock")(error)),
+            }
+        }
+    }
+
     /// The write-ahead log needs memory shared by all who have the file open, which no network gives.
-    fn refuse_network_file_systems(&self) -> Result<(), StoreError> {
+    pub(super) fn refuse_network_file_systems(&self) -> Result<(), StoreError> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         let found = statfs(directory)
             .map_err(|error| StoreError::Unusable(format!("{} cannot be used: {error}", directory.display())))?;

@@ -138,6 +138,8 @@ pub(super) fn code(error: &sqlx::Error) -> Option<i32> {
 }
 
 pub(super) const BUSY: i32 = 5;
+pub(super) const CORRUPT: i32 = 11;
+pub(super) const NOT_A_DATABASE: i32 = 26;
 
 /// Whether a failure is not the statement's own but the connection's, the file's or the disk's.
 pub(super) fn is_of_the_whole(error: &sqlx::Error) -> bool {
@@ -147,11 +149,9 @@ pub(super) fn is_of_the_whole(error: &sqlx::Error) -> bool {
     const READ_ONLY: i32 = 8;
     const INTERRUPTED: i32 = 9;
     const IO: i32 = 10;
-    const CORRUPT: i32 = 11;
     const FULL: i32 = 13;
     const CANNOT_OPEN: i32 = 14;
     const PROTOCOL: i32 = 15;
-    const NOT_A_DATABASE: i32 = 26;
     match code(error) {
         Some(code) => matches!(
             code,
