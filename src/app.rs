@@ -160,7 +160,7 @@ impl App {
         ));
         let sealer = Sealer::new(&vault.shared_secret(&*store, SEAL_SECRET, &*random).await?);
         let (heard_by, heard) = mpsc::channel(HEARD_MESSAGES);
-        let bus = start_bus(&config, &replica, sealer, &random, heard_by, &lifecycle).await?;
+        let bus = start_bus(&config, &replica, sealer, &random, &clock, heard_by, &lifecycle).await?;
 
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&keys),
@@ -408,6 +408,7 @@ async fn start_bus(
     replica: &str,
     sealer: Sealer,
     random: &Arc<dyn Random>,
+    clock: &Arc<dyn Clock>,
     heard: mpsc::Sender<crate::bus::Heard>,
     lifecycle: &Lifecycle,
 ) -> Result<Arc<dyn Bus>, StartError> {
@@ -416,7 +417,7 @@ async fn start_bus(
     };
     let (broker, deployment) = (nats.clone(), config.deployment.clone());
     let settings = NatsSettings { broker, deployment, replica: replica.to_owned() };
-    Ok(Arc::new(NatsBus::start(settings, sealer, Arc::clone(random), heard, lifecycle).await?))
+    Ok(Arc::new(NatsBus::start(settings, sealer, Arc::clone(random), Arc::clone(clock), heard, lifecycle).await?))
 }
 
 /// Makes the first operator, if there is none at all.

@@ -1,6 +1,7 @@
 //! The fast path between replicas. Trusted for nothing: what it loses, repeats or reorders costs time alone, and what it
 //! carries without our seal is dropped.
 
+mod link;
 pub mod nats;
 
 use crate::protocol::bus::{ChangesMessage, ReplicaMessage};

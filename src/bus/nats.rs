@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr};
@@ -11,9 +10,10 @@ use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::link::Link;
 use super::{Bus, Heard, Standing};
 use crate::config;
-use crate::domain::{Random, TenantName};
+use crate::domain::{Clock, Random, TenantName};
 use crate::protocol::bus::{
     ChangesMessage, ReplicaMessage, SEAL_HEADER, Sealer, TRACE_HEADER, all_changes_subject, changes_subject,
     replicas_subject, traceparent,
@@ -26,6 +26,8 @@ const OUTBOX_MESSAGES: usize = 4096;
 const SUBSCRIPTION_MESSAGES: usize = 65_536;
 /// Longest wait for one attempt to connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// How often it is looked at whether the connection is of use.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts.
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
@@ -69,7 +71,7 @@ pub struct NatsBus {
     client: Client,
     sealer: Sealer,
     random: Arc<dyn Random>,
-    connected: Arc<AtomicBool>,
+    link: Arc<Link>,
 }
 
 impl NatsBus {
@@ -79,15 +81,19 @@ impl NatsBus {
         settings: NatsSettings,
         sealer: Sealer,
         random: Arc<dyn Random>,
+        clock: Arc<dyn Clock>,
         inbox: mpsc::Sender<Heard>,
         lifecycle: &Lifecycle,
     ) -> Result<Self, NatsError> {
-        let connected = Arc::new(AtomicBool::new(false));
-        let client = connect(&settings, Arc::clone(&connected), inbox.clone()).await?;
+        let link = Arc::new(Link::new(clock));
+        let client = connect(&settings, Arc::clone(&link), inbox.clone()).await?;
         let stop = lifecycle.token();
         lifecycle.spawn("nats-out", flush_at_end(client.clone(), stop.clone()));
-        lifecycle.spawn("nats-in", receive(client.clone(), settings.clone(), sealer.clone(), inbox, stop));
-        Ok(Self { deployment: settings.deployment, client, sealer, random, connected })
+        lifecycle.spawn(
+            "nats-in",
+            receive(client.clone(), settings.clone(), sealer.clone(), Arc::clone(&link), inbox, stop),
+        );
+        Ok(Self { deployment: settings.deployment, client, sealer, random, link })
     }
 
     /// Hands a message to the client's own queue, without a task in between: what finds no room there, which is only while
@@ -121,18 +127,15 @@ impl Bus for NatsBus {
 
     fn announce(&self, message: &ReplicaMessage) {
         self.post(replicas_subject(&self.deployment), message.encode());
+        self.link.asks();
     }
 
     fn standing(&self) -> Standing {
-        if self.connected.load(Ordering::Acquire) { Standing::Up } else { Standing::Down }
+        self.link.standing()
     }
 }
 
-async fn connect(
-    settings: &NatsSettings,
-    connected: Arc<AtomicBool>,
-    inbox: mpsc::Sender<Heard>,
-) -> Result<Client, NatsError> {
+async fn connect(settings: &NatsSettings, link: Arc<Link>, inbox: mpsc::Sender<Heard>) -> Result<Client, NatsError> {
     options(&settings.broker)
         .await?
         .name(format!("permcast {}", settings.replica))
@@ -145,17 +148,17 @@ async fn connect(
             (Duration::from_millis(50) * 2u32.pow(steps)).min(RECONNECT_MAX)
         })
         .event_callback(move |event| {
-            let (connected, inbox) = (Arc::clone(&connected), inbox.clone());
+            let (link, inbox) = (Arc::clone(&link), inbox.clone());
             async move {
                 match event {
                     Event::Connected => {
-                        connected.store(true, Ordering::Release);
+                        link.connected(true);
                         tracing::info!("NATS is connected");
                         // Full: the feed has enough to read, and its tail shows the rest.
                         let _ = inbox.try_send(Heard::Reconnected);
                     }
                     Event::Disconnected | Event::Closed => {
-                        connected.store(false, Ordering::Release);
+                        link.connected(false);
                         tracing::warn!("NATS is gone; changes arrive by the log's tail until it is back");
                     }
                     Event::SlowConsumer(_) => {
@@ -226,6 +229,7 @@ async fn receive(
     client: Client,
     settings: NatsSettings,
     sealer: Sealer,
+    link: Arc<Link>,
     inbox: mpsc::Sender<Heard>,
     stop: CancellationToken,
 ) {
@@ -243,24 +247,44 @@ async fn receive(
         }
     };
     let replicas = replicas_subject(&settings.deployment);
+    let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         let message = tokio::select! {
             message = messages.next() => message,
+            _ = look.tick() => {
+                if link.gives_up() {
+                    tracing::warn!("NATS does not carry what is said here; connecting anew");
+                    // It fails only where the client has ended.
+                    let _ = client.force_reconnect().await;
+                }
+                continue;
+            }
             () = stop.cancelled() => return,
         };
         let Some(message) = message else {
             stop.cancelled().await;
             return;
         };
-        let Some(heard) = open(&message, &sealer, &replicas, &settings.replica) else { continue };
+        let Some(heard) = open(&message, &sealer, &replicas) else { continue };
+        match &heard {
+            Heard::Replica(said) if said.id == settings.replica => {
+                link.hears_itself();
+                continue;
+            }
+            Heard::Changes(said) if said.origin == settings.replica => continue,
+            _ => {
+                let trace = message.headers.as_ref().and_then(|headers| headers.get(TRACE_HEADER));
+                tracing::debug!(trace = trace.map(ToString::to_string), subject = %message.subject, "heard");
+            }
+        }
         if inbox.try_send(heard).is_err() {
             metrics::counter!("permcast_bus_dropped_total", "direction" => "in").increment(1);
         }
     }
 }
 
-/// Checks the seal and reads the message; `None` for our own and for what is not to be believed.
-fn open(message: &Message, sealer: &Sealer, replicas: &str, own: &str) -> Option<Heard> {
+/// Checks the seal and reads the message; `None` for what is not to be believed.
+fn open(message: &Message, sealer: &Sealer, replicas: &str) -> Option<Heard> {
     let forged = |why| {
         metrics::counter!("permcast_bus_rejected_total", "why" => why).increment(1);
         tracing::debug!(subject = %message.subject, why, "dropped a message");
@@ -274,20 +298,13 @@ fn open(message: &Message, sealer: &Sealer, replicas: &str, own: &str) -> Option
         forged("seal");
         return None;
     }
-    let (origin, heard) = if message.subject.as_str() == replicas {
-        ReplicaMessage::decode(&message.payload).map(|said| (said.id.clone(), Heard::Replica(said)))
+    let heard = if message.subject.as_str() == replicas {
+        ReplicaMessage::decode(&message.payload).map(Heard::Replica)
     } else {
-        ChangesMessage::decode(&message.payload).map(|said| (said.origin.clone(), Heard::Changes(said)))
-    }
-    .or_else(|| {
+        ChangesMessage::decode(&message.payload).map(Heard::Changes)
+    };
+    if heard.is_none() {
         forged("unreadable");
-        None
-    })?;
-    if origin == own {
-        // Our own come back to us, too, and are no fault.
-        return None;
     }
-    let trace = message.headers.as_ref().and_then(|headers| headers.get(TRACE_HEADER)).map(ToString::to_string);
-    tracing::debug!(trace, subject = %message.subject, "heard");
-    Some(heard)
+    heard
 }

@@ -41,7 +41,7 @@ pub(crate) struct Nats {
 }
 
 impl Nats {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_for(&[], "").await
     }
 
@@ -173,12 +173,18 @@ impl Cluster {
     }
 
     async fn start_as(nats: Option<Nats>, settings: &[(&str, &str)]) -> Self {
+        let url = nats.as_ref().map(|nats| nats.url.clone());
+        let cluster = Self::start_by([url.as_deref(), url.as_deref()], settings).await;
+        Self { nats, ..cluster }
+    }
+
+    /// Each replica goes to the broker by its own way.
+    pub(crate) async fn start_by([a, b]: [Option<&str>; 2], settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("permcast.db");
-        let url = nats.as_ref().map(|nats| nats.url.as_str());
-        let a = Replica::start("a", &database, url, settings).await;
-        let b = Replica::start("b", &database, url, settings).await;
-        Self { a, b, nats, directory }
+        let a = Replica::start("a", &database, a, settings).await;
+        let b = Replica::start("b", &database, b, settings).await;
+        Self { a, b, nats: None, directory }
     }
 
     /// The database's file.

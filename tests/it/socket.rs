@@ -105,6 +105,20 @@ impl Socket {
         }
     }
 
+    /// A heartbeat comes before anything else.
+    pub(crate) async fn expect_heartbeat_next(&mut self) {
+        loop {
+            match soon("a heartbeat", self.stream.next()).await.unwrap().unwrap() {
+                Message::Text(text) => {
+                    let message: Value = serde_json::from_str(&text).unwrap();
+                    return assert_eq!(message["type"], "heartbeat", "{message}");
+                }
+                Message::Close(frame) => panic!("{frame:?}"),
+                _ => {}
+            }
+        }
+    }
+
     /// It is closed with this code, whatever is said before.
     pub(crate) async fn closes(&mut self, code: u16) {
         loop {
