@@ -18,7 +18,7 @@ use crate::domain::operation::NewUser;
 use crate::domain::permission::OPERATOR;
 use crate::domain::records::{Status, UserKind};
 use crate::domain::{Actor, Applied, Clock, Floors, InvalidName, Operation, Random, TenantName, Unit, UserId};
-use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, announce, expire};
+use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, Secrets, announce, expire};
 use crate::gate::{Gate, OnStale};
 use crate::http::Services;
 use crate::http::client::TrustedProxies;
@@ -109,6 +109,10 @@ impl App {
             Some(key) => Vault::with_key(&key.0)?,
             None => Vault::plain(),
         });
+        // Before all else that is read from it: what is put back in between shows itself as another epoch.
+        let remember = config.access_token_ttl + 2 * CLOCK_LEEWAY;
+        let start = store.position_at(started_at.minus(remember)).await?;
+        let epoch = store.tail(start).await?.epoch;
         let issuer = issuer(&*store, &config, address).await?;
         let settings = TokenSettings {
             audience: config.audience.clone().unwrap_or_else(|| issuer.clone()),
@@ -116,9 +120,7 @@ impl App {
             ttl: config.access_token_ttl,
             permissions: parse(&config.token_permissions)?,
         };
-        let remember = config.access_token_ttl + 2 * CLOCK_LEEWAY;
-        let start = store.position_at(started_at.minus(remember)).await?;
-        let applied = Arc::new(Applied::new(store.tail(start).await?.epoch));
+        let applied = Arc::new(Applied::new(epoch));
         let floors = Arc::new(Floors::new(u64::from_le_bytes(random.bytes()), FLOOR_ENTRIES_MAX));
         let cache = Arc::new(PermissionCache::new(
             Arc::clone(&store),
@@ -247,6 +249,15 @@ impl App {
                 lifecycle.token(),
             ),
         );
+        let secrets = Secrets {
+            store: Arc::clone(&store),
+            vault: Arc::clone(&vault),
+            random: Arc::clone(&random),
+            sessions: Arc::clone(&sessions),
+            bus: Arc::clone(&bus),
+            issuer: issuer.clone(),
+        };
+        lifecycle.spawn("secrets", secrets.follow(feed.clone(), epoch, lifecycle.token()));
         lifecycle.spawn(
             "expire",
             expire(feed.clone(), Arc::clone(&store), Arc::clone(&clock), Arc::clone(&random), lifecycle.token()),

@@ -4,7 +4,7 @@
 mod link;
 pub mod nats;
 
-use crate::protocol::bus::{ChangesMessage, ReplicaMessage};
+use crate::protocol::bus::{ChangesMessage, ReplicaMessage, Sealer};
 
 /// What comes in over the bus, its seal checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub trait Bus: Send + Sync + 'static {
     fn publish_changes(&self, message: &ChangesMessage);
     /// Tells how far this replica is.
     fn announce(&self, message: &ReplicaMessage);
+    /// Seals and believes by this from now on.
+    fn reseal(&self, sealer: Sealer);
     /// Whether it is connected.
     fn standing(&self) -> Standing;
 }
@@ -44,6 +46,7 @@ pub struct NoBus(pub tokio::sync::mpsc::Sender<Heard>);
 impl Bus for NoBus {
     fn publish_changes(&self, _: &ChangesMessage) {}
     fn announce(&self, _: &ReplicaMessage) {}
+    fn reseal(&self, _: Sealer) {}
     fn standing(&self) -> Standing {
         Standing::Off
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr};
 use futures_util::{FutureExt as _, StreamExt as _};
 use percent_encoding::percent_decode_str;
@@ -69,7 +70,7 @@ pub enum NatsError {
 pub struct NatsBus {
     deployment: String,
     client: Client,
-    sealer: Sealer,
+    sealer: Arc<ArcSwap<Sealer>>,
     random: Arc<dyn Random>,
     link: Arc<Link>,
 }
@@ -85,13 +86,14 @@ impl NatsBus {
         inbox: mpsc::Sender<Heard>,
         lifecycle: &Lifecycle,
     ) -> Result<Self, NatsError> {
+        let sealer = Arc::new(ArcSwap::from_pointee(sealer));
         let link = Arc::new(Link::new(clock));
         let client = connect(&settings, Arc::clone(&link), inbox.clone()).await?;
         let stop = lifecycle.token();
         lifecycle.spawn("nats-out", flush_at_end(client.clone(), stop.clone()));
         lifecycle.spawn(
             "nats-in",
-            receive(client.clone(), settings.clone(), sealer.clone(), Arc::clone(&link), inbox, stop),
+            receive(client.clone(), settings.clone(), Arc::clone(&sealer), Arc::clone(&link), inbox, stop),
         );
         Ok(Self { deployment: settings.deployment, client, sealer, random, link })
     }
@@ -103,7 +105,7 @@ impl NatsBus {
         let trace = traceparent(self.random.bytes(), self.random.bytes());
         tracing::debug!(trace, subject, "told");
         headers.insert(TRACE_HEADER, trace);
-        headers.insert(SEAL_HEADER, self.sealer.seal(&subject, &payload));
+        headers.insert(SEAL_HEADER, self.sealer.load().seal(&subject, &payload));
         let sent = self.client.publish_with_headers(subject, headers, payload.into()).now_or_never();
         if !matches!(sent, Some(Ok(()))) {
             metrics::counter!("permcast_bus_dropped_total", "direction" => "out").increment(1);
@@ -128,6 +130,10 @@ impl Bus for NatsBus {
     fn announce(&self, message: &ReplicaMessage) {
         self.post(replicas_subject(&self.deployment), message.encode());
         self.link.asks();
+    }
+
+    fn reseal(&self, sealer: Sealer) {
+        self.sealer.store(Arc::new(sealer));
     }
 
     fn standing(&self) -> Standing {
@@ -228,7 +234,7 @@ async fn flush_at_end(client: Client, stop: CancellationToken) {
 async fn receive(
     client: Client,
     settings: NatsSettings,
-    sealer: Sealer,
+    sealer: Arc<ArcSwap<Sealer>>,
     link: Arc<Link>,
     inbox: mpsc::Sender<Heard>,
     stop: CancellationToken,
@@ -265,7 +271,7 @@ async fn receive(
             stop.cancelled().await;
             return;
         };
-        let Some(heard) = open(&message, &sealer, &replicas) else { continue };
+        let Some(heard) = open(&message, &sealer.load(), &replicas) else { continue };
         match &heard {
             Heard::Replica(said) if said.id == settings.replica => {
                 link.hears_itself();

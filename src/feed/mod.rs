@@ -8,6 +8,7 @@ mod expiry;
 mod inbox;
 mod propagation;
 mod replicas;
+mod secrets;
 pub mod state;
 mod task;
 
@@ -22,6 +23,7 @@ pub use expiry::expire;
 pub use inbox::{Hint, Inbox, Outlet};
 pub use propagation::{Connections, Propagation, ReplicaProgress, Report};
 pub use replicas::{GONE_AFTER, Peers, announce};
+pub use secrets::Secrets;
 pub use task::{FeedSettings, FeedTask};
 
 use crate::domain::{Applied, Boottime, Clock, Stamp, Version};

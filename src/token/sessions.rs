@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use super::budget::Budget;
@@ -157,7 +158,7 @@ pub struct Parts {
 /// Opens, refreshes and ends sessions.
 pub struct Sessions {
     parts: Parts,
-    refresh_tokens: RefreshTokens,
+    refresh_tokens: ArcSwap<RefreshTokens>,
     settings: SessionSettings,
     guesses: Mutex<Guesses>,
     budget: Mutex<Budget>,
@@ -176,10 +177,17 @@ pub struct SessionSettings {
 impl Sessions {
     /// Reads the secret behind the refresh tokens, and makes it at the first start.
     pub async fn open(parts: Parts, vault: &Vault, settings: SessionSettings) -> Result<Self, SecretError> {
-        let refresh_tokens = RefreshTokens::open(&*parts.store, vault, &*parts.random).await?;
+        let refresh_tokens = ArcSwap::from_pointee(RefreshTokens::open(&*parts.store, vault, &*parts.random).await?);
         let guesses = Mutex::new(Guesses::new(settings.guesses));
         let budget = Mutex::new(Budget::new(settings.refresh_budget));
         Ok(Self { parts, refresh_tokens, settings, guesses, budget })
+    }
+
+    /// Reads that secret anew: where a backup was put back the database may hold another one.
+    pub async fn reload_secret(&self, vault: &Vault) -> Result<(), SecretError> {
+        let tokens = RefreshTokens::open(&*self.parts.store, vault, &*self.parts.random).await?;
+        self.refresh_tokens.store(Arc::new(tokens));
+        Ok(())
     }
 
     /// `iss` of the tokens.
@@ -217,7 +225,7 @@ impl Sessions {
             self.authenticate(login, client, |hash| !hash.password.as_ref().is_some_and(is_generated)).await?;
         self.check_lockdown(&somebody.tenant, &somebody.credentials.user).await?;
         let id = self.parts.random.bytes();
-        let refresh = self.refresh_tokens.first(id, &*self.parts.random);
+        let refresh = self.refresh_tokens.load().first(id, &*self.parts.random);
         self.begin(somebody, id, Some(refresh), self.settings.refresh_ttl, FIRST_PARTY_CLIENT.to_owned(), client).await
     }
 
@@ -325,7 +333,7 @@ impl Sessions {
     pub async fn refresh(&self, token: &str, at_least: Option<Version>) -> Result<Issued, SessionError> {
         let store = &self.parts.store;
         let not_ours = SessionError::InvalidGrant("the refresh token is not one of ours");
-        let presented = self.refresh_tokens.read(token).ok_or(not_ours)?;
+        let presented = self.refresh_tokens.load().read(token).ok_or(not_ours)?;
         let admitted = self.budget().admit(self.parts.clock.boottime());
         admitted.map_err(|wait| {
             // Spread, so that those who are told to wait do not come back together.
@@ -336,7 +344,7 @@ impl Sessions {
             let live = store.load_session(&presented.session).await?.value.ok_or(SESSION_OVER)?;
             self.check_lockdown(&live.tenant, &live.user).await?;
         }
-        let successor = self.refresh_tokens.successor(&presented);
+        let successor = self.refresh_tokens.load().successor(&presented);
         let current = match store.rotate(&presented.session, &presented.digest(), &successor.digest()).await? {
             Rotation::Kept(_) => presented,
             Rotation::Rotated(_) | Rotation::Succeeded(_) => successor,
@@ -399,7 +407,7 @@ impl Sessions {
 
     /// The session of a refresh token that we issued, current or not: who holds it may end it.
     pub fn session_of(&self, refresh_token: &str) -> Option<SessionId> {
-        self.refresh_tokens.read(refresh_token).map(|token| token.session)
+        self.refresh_tokens.load().read(refresh_token).map(|token| token.session)
     }
 
     /// Ends a session for one who holds a token of it. No change where it is over already.

@@ -87,7 +87,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    async fn start(id: &str, database: &Path, nats: Option<&str>, settings: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(id: &str, database: &Path, nats: Option<&str>, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_permcast"));
         command
             .arg("serve")
@@ -192,6 +192,24 @@ impl Cluster {
         self.directory.path().join("permcast.db")
     }
 
+    /// Another replica beside the two.
+    pub(crate) async fn another(&self, id: &str) -> Replica {
+        Replica::start(id, &self.database(), self.nats.as_ref().map(|nats| nats.url.as_str()), &[]).await
+    }
+
+    /// What an operator does beside the database; gives the exit code and what was said.
+    pub(crate) fn operate(&self, arguments: &[&str]) -> (i32, String) {
+        operate(&self.database(), arguments)
+    }
+
+    /// A backup made by an operator.
+    pub(crate) fn backup(&self, name: &str) -> std::path::PathBuf {
+        let path = self.directory.path().join(name);
+        let (code, said) = self.operate(&["backup", path.to_str().unwrap()]);
+        assert_eq!(code, 0, "{said}");
+        path
+    }
+
     /// What somebody does with a SQL shell: the stock program, with its default settings.
     pub(crate) fn sql(&self, statement: &str) -> String {
         let output = std::process::Command::new("sqlite3")
@@ -204,4 +222,22 @@ impl Cluster {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
+}
+
+/// Runs one of the commands for operators.
+pub(crate) fn operate(database: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = operation(database, arguments).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(said).unwrap())
+}
+
+/// The same, not run yet.
+pub(crate) fn operation(database: &Path, arguments: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_permcast"));
+    command
+        .args(arguments)
+        .env("PERMCAST_DATABASE_URL", format!("sqlite://{}", database.display()))
+        .current_dir(database.parent().unwrap())
+        .stdin(Stdio::null());
+    command
 }

@@ -17,6 +17,7 @@ mod outages;
 mod propagation;
 mod proxy;
 mod push;
+mod restore;
 mod socket;
 mod tidy;
 mod tokens;
