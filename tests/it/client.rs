@@ -128,7 +128,8 @@ impl Answer {
         self
     }
 
-    fn tokens(self) -> Tokens {
+    /// What a sign-in or refresh gave.
+    pub(crate) fn tokens(self) -> Tokens {
         let text = |name: &str| self.body[name].as_str().unwrap_or_else(|| panic!("{name}: {self:?}")).to_owned();
         assert_eq!(self.body["token_type"], "Bearer");
         Tokens { access: text("access_token"), refresh: text("refresh_token"), pv: text("pv") }
