@@ -1,8 +1,9 @@
 //! How far this replica has come: the one word that the feed writes and everybody reads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
+use super::sync::{AtomicU64, RwLock};
 use super::version::{Epoch, Seq, Stamp, Version};
 
 /// The epochs that this process has lived through, and the position that it has applied in the current one.

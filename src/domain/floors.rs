@@ -9,15 +9,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use arc_swap::ArcSwap;
 use foldhash::SharedSeed;
 use foldhash::quality::SeedableRandomState;
 
 use super::change::{Change, Target};
 use super::name::{RoleName, SessionId, TenantName, UserId};
+use super::sync::{AtomicU64, Mutex, RwLock, Swap};
 use super::version::{Seq, Stamp};
 
 /// A word that only rises.
@@ -113,7 +113,7 @@ struct TenantFloors {
     /// Floors up to here were given up to save memory: below it nothing is known to be fresh.
     folded: Floor,
     /// Users, roles, sessions, and the sessions of users.
-    items: ArcSwap<Table>,
+    items: Swap<Table>,
 }
 
 /// Everything that a snapshot rests on. Fresh as long as no floor of it is above its position.
@@ -255,7 +255,7 @@ impl Floors {
                 changed: Floor::default(),
                 ended: Floor::default(),
                 folded: Floor::default(),
-                items: ArcSwap::from_pointee(Table::with_room_for(0)),
+                items: Swap::from_pointee(Table::with_room_for(0)),
             })
         }))
     }
@@ -474,3 +474,7 @@ impl Floors {
 #[cfg(test)]
 #[path = "floors_tests.rs"]
 mod tests;
+
+#[cfg(all(test, feature = "loom"))]
+#[path = "floors_models.rs"]
+mod models;

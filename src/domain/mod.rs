@@ -13,6 +13,7 @@ pub mod operation;
 pub mod permission;
 pub mod records;
 pub mod rules;
+pub mod sync;
 pub mod version;
 
 pub use access::{Access, PermissionSet};

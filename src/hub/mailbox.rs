@@ -3,10 +3,11 @@
 //! However many changes hit a connection before its task comes to write, there is one notice: the highest version, the
 //! widest reason, the shortest delay. The end of the session beats it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::domain::sync::{Mutex, MutexGuard};
 use crate::domain::{Effect, Stamp, Timestamp};
 use crate::protocol::socket::Reason;
 
@@ -234,3 +235,7 @@ impl Mailbox {
 #[cfg(test)]
 #[path = "mailbox_tests.rs"]
 mod tests;
+
+#[cfg(all(test, feature = "loom"))]
+#[path = "mailbox_models.rs"]
+mod models;

@@ -13,7 +13,7 @@ mod seats;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ use self::registry::{Entry, Key, Shard, Slot};
 use self::seats::Seats;
 use crate::domain::floors::{FloorKey, Folded};
 use crate::domain::records::LockdownRecord;
+use crate::domain::sync::{Mutex, MutexGuard};
 use crate::domain::{Change, Clock, Effect, Floors, SessionId, Stamp, Target, TenantName, Timestamp, UserId};
 use crate::protocol::bus::Receipt;
 use crate::protocol::socket::Reason;
@@ -421,3 +422,6 @@ impl Drop for Connection {
 #[cfg(test)]
 #[path = "hub_tests.rs"]
 mod tests;
+
+#[cfg(all(test, feature = "loom"))]
+mod models;

@@ -326,7 +326,9 @@ fn split(text: &str) -> Split {
     let mut at = 0;
     while at < lines.len() {
         let line = lines[at];
-        if line.trim_start().starts_with("#[cfg(test)]") || line.trim_start().starts_with("#[cfg(any(test") {
+        let is_for_tests =
+            ["#[cfg(test)]", "#[cfg(any(test", "#[cfg(all(test"].iter().any(|cfg| line.trim_start().starts_with(cfg));
+        if is_for_tests {
             let mut file = None;
             at += 1;
             while lines[at].trim_start().starts_with("#[") {
