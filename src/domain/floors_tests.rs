@@ -75,7 +75,7 @@ impl Snapshot {
     /// The rule, in words: does the change end the session?
     fn is_ended_by(&self, change: &Change) -> bool {
         let (Read::Fat(user, _) | Read::Thin(user)) = self.read else { return false };
-        let ends = change.effect.ends_sessions();
+        let ends = change.effect != Effect::Changed;
         match &change.target {
             Target::Session { tenant, session, .. } => {
                 tenant.as_str() == self.tenant && *session == session_of(self.tenant, user)

@@ -99,7 +99,8 @@ impl Row {
     }
 
     pub(crate) fn touches(&self, on: Dependency) -> bool {
-        let ends = self.effect.ends_sessions();
+        // The rule in its own words, not by the function that is under test.
+        let ends = self.effect != Effect::Changed;
         match (self.touched, on) {
             (Touched::Everyone, Dependency::Session(..)) => ends,
             (Touched::Everyone, _) => true,
