@@ -136,12 +136,16 @@ impl Peers {
         })
     }
 
-    /// Whether another replica said just now that it is within this bound of staleness.
-    pub fn any_within(&self, bound: Duration, now: Boottime) -> bool {
+    /// Whether another replica can answer where this one, past the bound, cannot: it said just now that it is within, and it
+    /// has read the log well after this one last could. What it said before an outage of the database that both have is no
+    /// sign of that.
+    pub fn any_within(&self, bound: Duration, own_lag: Duration, now: Boottime) -> bool {
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        peers
-            .values()
-            .any(|peer| now.since(peer.heard) < ANNOUNCE_EVERY * 3 && peer.lag.is_some_and(|lag| lag <= bound))
+        peers.values().any(|peer| {
+            let silent = now.since(peer.heard);
+            silent < ANNOUNCE_EVERY * 3
+                && peer.lag.is_some_and(|lag| lag <= bound && lag + silent + bound / 2 < own_lag)
+        })
     }
 
     /// How many connections a replica said it carries.
@@ -208,5 +212,37 @@ pub async fn announce(
     }
     if let Err(error) = store.remove_replica(&id).await {
         tracing::warn!(%error, "cannot say in the database that this replica has stopped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_has_read_the_log_since_can_answer_in_ones_place() {
+        let ms = Duration::from_millis;
+        let bound = ms(1_000);
+        let peer_said = |lag_ms| {
+            let peers = Peers::default();
+            let message = ReplicaMessage {
+                id: "b".into(),
+                epoch: Epoch::from_random([7; 8]),
+                applied: Seq::ZERO,
+                connections: 0,
+                receipts: Vec::new(),
+                lag_ms,
+                at: Timestamp::default(),
+            };
+            peers.heard(message, Boottime(ms(10_000)));
+            peers
+        };
+        let at = |millis| Boottime(ms(millis));
+        assert!(peer_said(Some(20)).any_within(bound, ms(1_600), at(10_900)));
+        assert!(!peer_said(Some(900)).any_within(bound, ms(1_050), at(10_200)), "both missed what came since");
+        assert!(!peer_said(Some(0)).any_within(bound, ms(9_000), at(13_000)), "silent itself");
+        for beyond in [Some(1_001), None] {
+            assert!(!peer_said(beyond).any_within(bound, ms(9_000), at(10_100)), "{beyond:?}");
+        }
     }
 }

@@ -34,7 +34,8 @@ async fn ready(services: web::Data<Services>) -> HttpResponse {
     let standing = |up| if up { Standing::Up } else { Standing::Down };
     let draining = services.draining.load(Ordering::Acquire);
     let spared = || {
-        lag < ALONE_READY_FOR && !services.peers.any_within(services.gate.max_staleness(), services.clock.boottime())
+        let bound = services.gate.max_staleness();
+        lag < ALONE_READY_FOR && !services.peers.any_within(bound, lag, services.clock.boottime())
     };
     let ready = !draining && (within || spared());
     let body = json!({

@@ -6,6 +6,7 @@
 mod admin;
 mod client;
 mod company;
+mod database;
 mod decisions;
 mod errors;
 mod faults;
@@ -21,6 +22,7 @@ mod races;
 mod restore;
 mod shell;
 mod socket;
+mod stopped;
 mod tidy;
 mod tokens;
 mod wire;

@@ -1,52 +1,9 @@
-//! Stopped and killed processes, a held database, settings that cannot be: never a wrong answer.
+//! Killed processes, and settings that cannot be.
 
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use crate::company::company;
 use crate::harness::Cluster;
-
-#[tokio::test]
-async fn a_replica_that_was_stopped_does_not_decide_from_what_it_knew() {
-    let cluster = Cluster::start().await;
-    let (root, _) = company(&cluster).await;
-    let on_b = cluster.b.client();
-    let ben = on_b.with(&on_b.login("ben").await);
-    ben.get("/v1/me").await.ok();
-    cluster.b.signal("-STOP");
-    root.put("/v1/tenants/default/users/ben/permissions/x").await.version();
-    // The bound is a second of anybody's time, and what passes while a process is stopped must count.
-    tokio::time::sleep(Duration::from_millis(1300)).await;
-    let woken = async { cluster.b.signal("-CONT") };
-    let (answer, ()) = tokio::join!(ben.get("/v1/me"), woken);
-    assert!(matches!(answer.status.as_u16(), 401 | 503), "{answer:?}");
-}
-
-#[tokio::test]
-async fn a_held_database_refuses_writes_and_loses_nothing() {
-    let cluster = Cluster::start().await;
-    let (root, _) = company(&cluster).await;
-    let mut shell = Command::new("sqlite3")
-        .arg(cluster.directory.path().join("permcast.db"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = shell.stdin.take().unwrap();
-    let mut output = std::io::BufReader::new(shell.stdout.take().unwrap());
-    std::io::Write::write_all(&mut input, b".timeout 5000\nBEGIN IMMEDIATE; SELECT 'held';\n").unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut output, &mut line).unwrap();
-    assert_eq!(line.trim(), "held");
-    let path = "/v1/tenants/default/users/ben/permissions/x";
-    let refused = root.put(path).await;
-    assert_eq!(refused.status, 503, "{refused:?}");
-    assert!(refused.header("retry-after").parse::<u32>().is_ok());
-    assert_eq!(root.get("/readyz").await.status, 200, "reading goes on beside a writer");
-    shell.kill().unwrap();
-    shell.wait().unwrap();
-    assert!(root.put(path).await.ok().body["change"]["seq"].is_number(), "the refused one had not been done");
-}
 
 #[tokio::test]
 async fn an_acknowledged_change_survives_the_death_of_its_replica() {
