@@ -27,6 +27,7 @@ use crate::http::origin::Origins;
 use crate::hub::{self, Hub};
 use crate::protocol::bus::Sealer;
 use crate::runtime::{Lifecycle, SystemClock, SystemRandom};
+use crate::selfcheck::{self, SelfCheck};
 use crate::socket::{self, Deadlines, Sockets};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{SEAL_SECRET, Store, StoreError, StoreOptions, WriteError};
@@ -224,7 +225,7 @@ impl App {
             settings: FeedSettings { poll_interval: config.poll_interval, remember },
             feed: feed.clone(),
             store: Arc::clone(&store),
-            floors,
+            floors: Arc::clone(&floors),
             cache: Arc::clone(&cache),
             hub: Arc::clone(&hub),
             controls: Arc::clone(&controls),
@@ -262,6 +263,19 @@ impl App {
             "expire",
             expire(feed.clone(), Arc::clone(&store), Arc::clone(&clock), Arc::clone(&random), lifecycle.token()),
         );
+        if config.audit_rate > 0 {
+            let check = SelfCheck {
+                store: Arc::clone(&store),
+                floors: Arc::clone(&floors),
+                cache: Arc::clone(&cache),
+                hub: Arc::clone(&hub),
+                feed: feed.clone(),
+                clock: Arc::clone(&clock),
+                random: Arc::clone(&random),
+                max_staleness: config.max_staleness,
+            };
+            lifecycle.spawn("self-check", selfcheck::run(check, config.audit_rate, lifecycle.token()));
+        }
         lifecycle.spawn("metrics", crate::telemetry::tidy_metrics(lifecycle.token()));
         if tokio::time::timeout(FIRST_READ_WITHIN, feed.confirmed()).await.is_err() {
             tracing::warn!("the log could not be read to its end yet; serving, but not ready");

@@ -3,12 +3,16 @@
 //! A fill that raced with a change is harmless: it carries its position, so it is not fresh when next looked at. No locks,
 //! no leases, and eviction only saves memory.
 
+mod check;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quick_cache::sync::Cache;
 use tokio::sync::{Semaphore, watch};
+
+pub use check::{Content, Held, Subject};
 
 use crate::domain::records::UserKind;
 use crate::domain::{
@@ -44,7 +48,8 @@ struct Assembled {
     found: Option<(Arc<Access>, UserKind)>,
 }
 
-type UserKey = (TenantName, UserId);
+/// A user, by tenant and id.
+pub type UserKey = (TenantName, UserId);
 
 /// Permissions of users, loaded on demand.
 pub struct PermissionCache {

@@ -16,6 +16,7 @@ pub mod token;
 
 pub mod feed;
 pub mod gate;
+pub mod selfcheck;
 pub mod socket;
 
 pub mod http;

@@ -13,6 +13,9 @@ pub use settings::Settings;
 /// The commented default file; `permcast config` prints it.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
 
+/// Each look of the self-check is a few reads of the database; more of them would be a load of their own.
+const AUDIT_RATE_MAX: u32 = 1000;
+
 /// What `on_stale` may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnStale {
@@ -68,6 +71,8 @@ pub struct Config {
     pub connections_max: usize,
     pub connections_per_user: usize,
     pub workers: Option<usize>,
+    /// Looks of the self-check a second; 0: none.
+    pub audit_rate: u32,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -237,6 +242,7 @@ impl Checker<'_> {
             connections_max: s.connections_max.unwrap_or(100_000),
             connections_per_user: s.connections_per_user.unwrap_or(50),
             workers: s.workers,
+            audit_rate: s.audit_rate.unwrap_or(4),
             log: s.log.unwrap_or_else(|| "info,async_nats=warn,actix_server=warn".to_owned()),
             log_format: self.one_of(
                 "log_format",
@@ -267,6 +273,9 @@ impl Checker<'_> {
             if count == 0 {
                 self.fault(name, "at least 1");
             }
+        }
+        if config.audit_rate > AUDIT_RATE_MAX {
+            self.fault("audit_rate", format_args!("at most {AUDIT_RATE_MAX}"));
         }
         if config.workers == Some(0) || config.refresh_budget == Some(0) {
             self.fault("workers, refresh_budget", "at least 1");

@@ -88,6 +88,8 @@ settings! {
     connections_per_user: usize, "PERMCAST_CONNECTIONS_PER_USER", "NUMBER";
     /// Threads that serve HTTP [default: the number of cores]
     workers: usize, "PERMCAST_WORKERS", "NUMBER";
+    /// Looks a second at whether what is held is what the database says; 0: none [default: 4]
+    audit_rate: u32, "PERMCAST_AUDIT_RATE", "NUMBER";
     /// What is logged, as a tracing filter [default: info]
     log: String, "PERMCAST_LOG", "FILTER";
     /// text or json [default: text]

@@ -85,6 +85,31 @@ fn the_delay_is_the_number_of_own_connections_by_our_share_of_the_budget() {
 }
 
 #[test]
+fn what_a_client_knows_is_seen_from_outside() {
+    let hub = hub();
+    let told = |name: &str| {
+        let seen = (0..64).filter_map(|number| hub.some(number)).find(|seen| seen.holder.user.as_str() == name);
+        let seen = seen.expect("it is registered, so that some number finds it");
+        (hub.told(&seen), seen)
+    };
+    assert!(hub.some(5).is_none());
+    let (ben, cleo) = (connect(&hub, "ben", 5, &["a"]), connect(&hub, "cleo", 5, &["a"]));
+    assert_eq!((told("ben").0, told("cleo").0), (Told::Nothing, Told::Nothing));
+    hub.tell(&[user_change(6, "ben")], 1);
+    assert_eq!((told("ben").0, told("cleo").0), (Told::Of, Told::Nothing));
+    mail(&ben);
+    let (known, before) = told("ben");
+    assert_eq!(known, Told::Of, "also while the frame is on its way");
+    let acme = "acme".parse().unwrap();
+    ben.move_to(&acme, Footing::fat(&hub.floors, &session(1), stamp(6), &[role("a")], false));
+    assert_eq!((hub.told(&before), told("ben").0), (Told::Gone, Told::Nothing));
+    let Holder { tenant, user } = holder("acme", "cleo");
+    hub.tell(&[change(7, Target::Session { tenant, user, session: session(1) }, Effect::SignedOut)], 1);
+    mail(&cleo);
+    assert_eq!(told("cleo").0, Told::Of, "an end is to know something");
+}
+
+#[test]
 fn the_frame_of_a_wide_change_is_built_once() {
     let hub = hub();
     let (a, b) = (connect(&hub, "ben", 1, &["a"]), connect(&hub, "cleo", 1, &["a"]));

@@ -89,6 +89,10 @@ pub(super) struct Progress {
 struct Pending {
     mail: Mail,
     locked: bool,
+    /// Whether an end was put in, also after it was taken out.
+    ended: bool,
+    /// The highest version that was put in, also after it was taken out.
+    lifted: Stamp,
     /// The highest version that the client was told to reach.
     told: Stamp,
     /// The version that its token has reached.
@@ -115,6 +119,7 @@ impl Pending {
     }
 
     fn lift(&mut self, notice: Notice, again: bool) {
+        self.lifted = self.lifted.max(notice.stamp);
         if again || notice.stamp > self.told {
             self.mail.notice = Some(self.mail.notice.map_or(notice, |pending| pending.merged(notice)));
         }
@@ -185,6 +190,7 @@ impl Mailbox {
     /// The session is over.
     pub(super) fn end(&self, effect: Effect) {
         self.put(|pending| {
+            pending.ended = true;
             pending.mail.over.get_or_insert(effect);
         });
     }
@@ -201,6 +207,12 @@ impl Mailbox {
 
     pub(super) fn is_locked(&self) -> bool {
         self.inner().pending.locked
+    }
+
+    /// Whether its client was told of something past this position, or is about to be.
+    pub(super) fn is_past(&self, stamp: Stamp) -> bool {
+        let pending = &self.inner().pending;
+        pending.ended || pending.lifted.max(pending.told) > stamp
     }
 
     /// A change has touched it.

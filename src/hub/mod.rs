@@ -6,6 +6,7 @@
 //! the two is seen at least once.
 
 mod frames;
+mod look;
 mod mailbox;
 mod receipts;
 mod registry;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use bytestring::ByteString;
 
+pub use self::look::{Seen, Told};
 pub use self::mailbox::{Lock, Mail, Mailbox, Notice};
 pub use self::registry::{ConnectionId, Footing, Holder};
 pub use self::seats::{Full, Limits, Seat, Totals};
@@ -146,7 +148,7 @@ impl Hub {
         // Numbered under the lock, so that the oldest of a user has the lowest number.
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.lock_out(&holder.tenant, &footing, &mailbox);
-        let slot = shard.insert(id, holder.tenant.clone(), keys, roles.into_iter(), footing, Arc::clone(&mailbox));
+        let slot = shard.insert(id, holder.clone(), keys, roles.into_iter(), footing, Arc::clone(&mailbox));
         if let Some(oldest) = shard.displace(keys[1], self.seats.limits().per_user) {
             oldest.mailbox.displace();
         }
@@ -226,7 +228,7 @@ impl Hub {
         for shard in &self.shards {
             for entry in lock(shard).all() {
                 if let Some(record) =
-                    lockdown.as_ref().filter(|record| locks_out(record, &entry.tenant, &entry.footing))
+                    lockdown.as_ref().filter(|record| locks_out(record, &entry.holder.tenant, &entry.footing))
                 {
                     entry.mailbox.lock(Lock::Locked { retry_after_s: record.retry_after_s });
                 } else if entry.mailbox.is_locked() {

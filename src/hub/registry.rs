@@ -39,7 +39,7 @@ pub struct Holder {
 }
 
 /// What a connection's snapshot rests on, and as of when.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Footing {
     /// The session of its token.
     pub session: FloorKey,
@@ -87,7 +87,7 @@ impl Footing {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) id: ConnectionId,
-    pub(super) tenant: TenantName,
+    pub(super) holder: Holder,
     pub(super) footing: Footing,
     pub(super) mailbox: Arc<Mailbox>,
     /// The keys that it is found by, tenant and user first, and where it stands in each key's list.
@@ -114,7 +114,7 @@ impl Shard {
     pub(super) fn insert(
         &mut self,
         id: ConnectionId,
-        tenant: TenantName,
+        holder: Holder,
         keys: [Key; 2],
         roles: impl Iterator<Item = Key>,
         footing: Footing,
@@ -128,7 +128,7 @@ impl Shard {
         for key in keys.into_iter().chain(roles) {
             places.push((key, self.join(key, index)));
         }
-        self.entries[index as usize] = Some(Entry { id, tenant, footing, mailbox, places });
+        self.entries[index as usize] = Some(Entry { id, holder, footing, mailbox, places });
         Slot { index, id }
     }
 
@@ -182,6 +182,17 @@ impl Shard {
     pub(super) fn members(&self, key: Key) -> impl Iterator<Item = &Entry> {
         let list = self.members.get(&key).map(Vec::as_slice).unwrap_or_default();
         list.iter().filter_map(|&index| self.entries[index as usize].as_ref())
+    }
+
+    /// One of them: the first at or after a place, going round.
+    pub(super) fn near(&self, place: u64) -> Option<(Slot, &Entry)> {
+        let count = self.entries.len();
+        let first = usize::try_from(place % (count.max(1) as u64)).unwrap_or_default();
+        (first..count).chain(0..first).find_map(|index| {
+            let index = u32::try_from(index).ok()?;
+            let slot = self.slot(index)?;
+            self.get(slot).map(|entry| (slot, entry))
+        })
     }
 
     /// All connections.

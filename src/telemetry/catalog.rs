@@ -93,6 +93,22 @@ pub const METRICS: &[Metric] = &[
         Label::Of("channel", &["hints"]),
         "own commits for which the feed had no room; the log's tail shows them",
     ),
+    // Whether it is right.
+    counter(
+        "permcast_audit_checked_total",
+        Label::Of("what", &["user", "role", "access", "connection"]),
+        "looks of the self-check that compared what is held with the database",
+    ),
+    counter(
+        "permcast_audit_skipped_total",
+        Label::Of("why", &["changed", "behind", "unsettled", "unavailable", "slow"]),
+        "looks that could not compare, as where a change came in between",
+    ),
+    counter(
+        "permcast_audit_mismatches_total",
+        Label::Of("what", &["user", "role", "access", "connection"]),
+        "looks that found something else than the database says: must stay 0",
+    ),
     // What is held.
     gauge("permcast_floors", Label::None, "floors of users, roles and sessions in memory"),
     gauge("permcast_cache_entries", Label::Of("kind", &["user", "role"]), "entries of the permission cache"),

@@ -20,6 +20,7 @@ mod proxy;
 mod push;
 mod races;
 mod restore;
+mod selfcheck;
 mod shell;
 mod socket;
 mod stopped;

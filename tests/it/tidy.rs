@@ -21,6 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("token", &["domain", "protocol", "store", "+"]),
     ("feed", &["domain", "protocol", "store", "bus", "cache", "token", "hub", "+"]),
     ("gate", &["domain", "protocol", "store", "cache", "token", "feed", "+"]),
+    ("selfcheck", &["domain", "protocol", "store", "cache", "hub", "feed", "+"]),
     ("socket", &["domain", "protocol", "cache", "token", "hub", "feed", "gate", "+"]),
     ("http", &["domain", "protocol", "store", "bus", "cache", "token", "hub", "feed", "gate", "socket", "+"]),
     ("app", &["*"]),
