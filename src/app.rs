@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App as WebApp, HttpServer, web};
-use tokio::sync::mpsc;
 
 use crate::bus::nats::{NatsBus, NatsError, NatsSettings};
-use crate::bus::{Bus, NoBus};
+use crate::bus::{Bus, Hearing, NoBus};
 use crate::cache::{CacheLimits, PermissionCache};
 use crate::config::{self, Config};
 use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
@@ -38,8 +37,6 @@ use crate::token::{
 
 /// Longest wait of a request for the database.
 const STORE_DEADLINE: Duration = Duration::from_secs(5);
-/// What the bus has heard and the feed has not taken yet.
-const HEARD_MESSAGES: usize = 65_536;
 /// How often a connection says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(25);
 /// How long what a client still sends is read after the last answer on its connection.
@@ -105,7 +102,8 @@ impl App {
         let started_at = clock.now();
 
         let (inbox, outlet) = Inbox::new(Arc::clone(&clock));
-        let store = open_store(&config, Arc::new(inbox), &clock, &*random).await?;
+        let inbox = Arc::new(inbox);
+        let store = open_store(&config, Arc::clone(&inbox), &clock, &*random).await?;
         let vault = Arc::new(match &config.key_encryption_key {
             Some(key) => Vault::with_key(&key.0)?,
             None => Vault::plain(),
@@ -162,8 +160,8 @@ impl App {
             Arc::clone(&clock),
         ));
         let sealer = Sealer::new(&vault.shared_secret(&*store, SEAL_SECRET, &*random).await?);
-        let (heard_by, heard) = mpsc::channel(HEARD_MESSAGES);
-        let bus = start_bus(&config, &replica, sealer, &random, &clock, heard_by, &lifecycle).await?;
+        let (bus, heard) = start_bus(&config, &replica, sealer, &random, &clock, &lifecycle).await?;
+        inbox.publish_over(Arc::clone(&bus), replica.clone());
 
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&keys),
@@ -221,7 +219,6 @@ impl App {
 
         // The feed first: nothing is answered before the log was read to its end.
         let task = FeedTask {
-            replica: replica.clone(),
             settings: FeedSettings { poll_interval: config.poll_interval, remember },
             feed: feed.clone(),
             store: Arc::clone(&store),
@@ -229,7 +226,6 @@ impl App {
             cache: Arc::clone(&cache),
             hub: Arc::clone(&hub),
             controls: Arc::clone(&controls),
-            bus: Arc::clone(&bus),
             peers: Arc::clone(&peers),
             propagation: Arc::clone(&propagation),
             outlet,
@@ -434,15 +430,15 @@ async fn start_bus(
     sealer: Sealer,
     random: &Arc<dyn Random>,
     clock: &Arc<dyn Clock>,
-    heard: mpsc::Sender<crate::bus::Heard>,
     lifecycle: &Lifecycle,
-) -> Result<Arc<dyn Bus>, StartError> {
+) -> Result<(Arc<dyn Bus>, Hearing), StartError> {
     let Some(nats) = &config.nats else {
-        return Ok(Arc::new(NoBus(heard)));
+        return Ok((Arc::new(NoBus), NoBus::hearing()));
     };
     let (broker, deployment) = (nats.clone(), config.deployment.clone());
     let settings = NatsSettings { broker, deployment, replica: replica.to_owned() };
-    Ok(Arc::new(NatsBus::start(settings, sealer, Arc::clone(random), Arc::clone(clock), heard, lifecycle).await?))
+    let (bus, heard) = NatsBus::start(settings, sealer, Arc::clone(random), Arc::clone(clock), lifecycle).await?;
+    Ok((Arc::new(bus), heard))
 }
 
 /// Makes the first operator, if there is none at all.

@@ -4,6 +4,10 @@
 mod link;
 pub mod nats;
 
+use std::pin::Pin;
+
+use futures_util::Stream;
+
 use crate::protocol::bus::{ChangesMessage, ReplicaMessage, Sealer};
 
 /// What comes in over the bus, its seal checked.
@@ -16,6 +20,9 @@ pub enum Heard {
     /// The connection stands again: whatever was said meanwhile was missed.
     Reconnected,
 }
+
+/// All that comes in, for the feed. Never ends.
+pub type Hearing = Pin<Box<dyn Stream<Item = Heard> + Send + Sync>>;
 
 /// How a part of the service stands, as `/readyz` says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -39,9 +46,16 @@ pub trait Bus: Send + Sync + 'static {
     fn standing(&self) -> Standing;
 }
 
-/// The bus of a process that has none. Keeps the way to the feed open, on which nothing ever comes.
+/// The bus of a process that has none.
 #[derive(Debug, Clone)]
-pub struct NoBus(pub tokio::sync::mpsc::Sender<Heard>);
+pub struct NoBus;
+
+impl NoBus {
+    /// What is heard over it: nothing.
+    pub fn hearing() -> Hearing {
+        Box::pin(futures_util::stream::pending())
+    }
+}
 
 impl Bus for NoBus {
     fn publish_changes(&self, _: &ChangesMessage) {}

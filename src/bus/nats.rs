@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr};
-use futures_util::{FutureExt as _, StreamExt as _};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr, Subscriber};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::link::Link;
-use super::{Bus, Heard, Standing};
+use super::{Bus, Heard, Hearing, Standing};
 use crate::config;
 use crate::domain::{Clock, Random, TenantName};
 use crate::protocol::bus::{
@@ -25,6 +25,8 @@ use crate::runtime::Lifecycle;
 const OUTBOX_MESSAGES: usize = 4096;
 /// Messages that NATS has delivered and we have not read yet.
 const SUBSCRIPTION_MESSAGES: usize = 65_536;
+/// What else the feed is to hear and has not taken yet: an announcement a second from each replica, and reconnections.
+const OTHER_MESSAGES: usize = 4096;
 /// Longest wait for one attempt to connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// How often it is looked at whether the connection is of use.
@@ -58,6 +60,9 @@ pub enum NatsError {
     /// No server of them answered in time.
     #[error("no NATS server answered in time")]
     Silent,
+    /// The client has ended before it began.
+    #[error("cannot listen to NATS")]
+    Subscribe(#[from] async_nats::SubscribeError),
     /// A server answered, and then went away.
     #[error("the NATS server went away")]
     Gone(#[source] async_nats::client::FlushError),
@@ -76,26 +81,30 @@ pub struct NatsBus {
 }
 
 impl NatsBus {
-    /// Starts to connect and answers at once. What is heard goes to `inbox`; where that is full, it is dropped: the tail
-    /// will show it.
+    /// Starts to connect and answers at once. Changes are read from the subscription itself, without a task in between;
+    /// what finds no room there or in the queue of the rest is dropped: the tail will show it.
     pub async fn start(
         settings: NatsSettings,
         sealer: Sealer,
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
-        inbox: mpsc::Sender<Heard>,
         lifecycle: &Lifecycle,
-    ) -> Result<Self, NatsError> {
+    ) -> Result<(Self, Hearing), NatsError> {
         let sealer = Arc::new(ArcSwap::from_pointee(sealer));
         let link = Arc::new(Link::new(clock));
+        let (inbox, mut others) = mpsc::channel(OTHER_MESSAGES);
         let client = connect(&settings, Arc::clone(&link), inbox.clone()).await?;
+        let changes = client.subscribe(all_changes_subject(&settings.deployment)).await?;
+        let replicas = client.subscribe(replicas_subject(&settings.deployment)).await?;
         let stop = lifecycle.token();
         lifecycle.spawn("nats-out", flush_at_end(client.clone(), stop.clone()));
-        lifecycle.spawn(
-            "nats-in",
-            receive(client.clone(), settings.clone(), Arc::clone(&sealer), Arc::clone(&link), inbox, stop),
-        );
-        Ok(Self { deployment: settings.deployment, client, sealer, random, link })
+        let ear = Ear { sealer: Arc::clone(&sealer), own: settings.replica };
+        let announced = receive(client.clone(), replicas, ear.clone(), Arc::clone(&link), inbox, stop);
+        lifecycle.spawn("nats-in", announced);
+        let changes = changes.filter_map(move |message| std::future::ready(ear.changes(&message)));
+        let others = stream::poll_fn(move |context| others.poll_recv(context));
+        let hearing = stream::select(changes, others).chain(stream::pending());
+        Ok((Self { deployment: settings.deployment, client, sealer, random, link }, Box::pin(hearing)))
     }
 
     /// Hands a message to the client's own queue, without a task in between: what finds no room there, which is only while
@@ -231,28 +240,15 @@ async fn flush_at_end(client: Client, stop: CancellationToken) {
     let _ = tokio::time::timeout(CONNECT_DEADLINE, client.flush()).await;
 }
 
+/// Hears how far the other replicas are, and whether the broker carries what is said.
 async fn receive(
     client: Client,
-    settings: NatsSettings,
-    sealer: Arc<ArcSwap<Sealer>>,
+    mut messages: Subscriber,
+    ear: Ear,
     link: Arc<Link>,
     inbox: mpsc::Sender<Heard>,
     stop: CancellationToken,
 ) {
-    let subscribed = async {
-        let changes = client.subscribe(all_changes_subject(&settings.deployment)).await?;
-        let replicas = client.subscribe(replicas_subject(&settings.deployment)).await?;
-        Ok::<_, async_nats::SubscribeError>(futures_util::stream::select(changes, replicas))
-    };
-    let mut messages = match subscribed.await {
-        Ok(messages) => messages,
-        Err(error) => {
-            tracing::error!(%error, "NATS refuses the subscription; changes arrive by the log's tail alone");
-            stop.cancelled().await;
-            return;
-        }
-    };
-    let replicas = replicas_subject(&settings.deployment);
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         let message = tokio::select! {
@@ -271,46 +267,50 @@ async fn receive(
             stop.cancelled().await;
             return;
         };
-        let Some(heard) = open(&message, &sealer.load(), &replicas) else { continue };
-        match &heard {
-            Heard::Replica(said) if said.id == settings.replica => {
-                link.hears_itself();
-                continue;
-            }
-            Heard::Changes(said) if said.origin == settings.replica => continue,
-            _ => {
-                let trace = message.headers.as_ref().and_then(|headers| headers.get(TRACE_HEADER));
-                tracing::debug!(trace = trace.map(ToString::to_string), subject = %message.subject, "heard");
-            }
-        }
-        if inbox.try_send(heard).is_err() {
+        let Some(said) = ear.open(&message, ReplicaMessage::decode) else { continue };
+        if said.id == ear.own {
+            link.hears_itself();
+        } else if inbox.try_send(Heard::Replica(said)).is_err() {
             metrics::counter!("permcast_bus_dropped_total", "direction" => "in").increment(1);
         }
     }
 }
 
-/// Checks the seal and reads the message; `None` for what is not to be believed.
-fn open(message: &Message, sealer: &Sealer, replicas: &str) -> Option<Heard> {
-    let forged = |why| {
-        metrics::counter!("permcast_bus_rejected_total", "why" => why).increment(1);
-        tracing::debug!(subject = %message.subject, why, "dropped a message");
-    };
-    let seal = message.headers.as_ref().and_then(|headers| headers.get(SEAL_HEADER));
-    let Some(seal) = seal else {
-        forged("unsealed");
-        return None;
-    };
-    if !sealer.is_valid(seal.as_str(), &message.subject, &message.payload) {
-        forged("seal");
-        return None;
+/// Believes what is sealed, and does not listen to itself.
+#[derive(Clone)]
+struct Ear {
+    sealer: Arc<ArcSwap<Sealer>>,
+    /// Our own name.
+    own: String,
+}
+
+impl Ear {
+    fn changes(&self, message: &Message) -> Option<Heard> {
+        let said = self.open(message, ChangesMessage::decode).filter(|said| said.origin != self.own)?;
+        let trace = message.headers.as_ref().and_then(|headers| headers.get(TRACE_HEADER));
+        tracing::debug!(trace = trace.map(ToString::to_string), subject = %message.subject, "heard");
+        Some(Heard::Changes(said))
     }
-    let heard = if message.subject.as_str() == replicas {
-        ReplicaMessage::decode(&message.payload).map(Heard::Replica)
-    } else {
-        ChangesMessage::decode(&message.payload).map(Heard::Changes)
-    };
-    if heard.is_none() {
-        forged("unreadable");
+
+    /// Checks the seal and reads the message; `None` for what is not to be believed.
+    fn open<T>(&self, message: &Message, decode: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+        let forged = |why| {
+            metrics::counter!("permcast_bus_rejected_total", "why" => why).increment(1);
+            tracing::debug!(subject = %message.subject, why, "dropped a message");
+        };
+        let seal = message.headers.as_ref().and_then(|headers| headers.get(SEAL_HEADER));
+        let Some(seal) = seal else {
+            forged("unsealed");
+            return None;
+        };
+        if !self.sealer.load().is_valid(seal.as_str(), &message.subject, &message.payload) {
+            forged("seal");
+            return None;
+        }
+        let said = decode(&message.payload);
+        if said.is_none() {
+            forged("unreadable");
+        }
+        said
     }
-    heard
 }

@@ -1,11 +1,13 @@
 //! The feed's one way in: bounded, and losing from it costs time alone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::mpsc;
 
+use crate::bus::Bus;
 use crate::domain::{Boottime, Change, Clock, Epoch};
+use crate::protocol::bus::ChangesMessage;
 use crate::store::CommitListener;
 
 /// Batches that wait for the feed. Beyond it they are dropped, and the tail is read instead.
@@ -25,6 +27,8 @@ pub struct Inbox {
     hints: mpsc::Sender<Hint>,
     lost: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
+    /// Where the other replicas hear of it, and who tells them. It comes later than the store, in which its seal is.
+    bus: OnceLock<(Arc<dyn Bus>, String)>,
 }
 
 /// The receiving side, handed to the feed's task.
@@ -38,7 +42,15 @@ impl Inbox {
     pub fn new(clock: Arc<dyn Clock>) -> (Self, Outlet) {
         let (sender, receiver) = mpsc::channel(HINT_BATCHES);
         let lost = Arc::new(AtomicBool::new(false));
-        (Self { hints: sender, lost: Arc::clone(&lost), clock }, Outlet { hints: receiver, lost })
+        (Self { hints: sender, lost: Arc::clone(&lost), clock, bus: OnceLock::new() }, Outlet { hints: receiver, lost })
+    }
+}
+
+impl Inbox {
+    /// From now on tells the other replicas, too.
+    pub fn publish_over(&self, bus: Arc<dyn Bus>, replica: String) {
+        // A second time there is none: the bus lives as long as the process.
+        let _ = self.bus.set((bus, replica));
     }
 }
 
@@ -54,7 +66,12 @@ impl CommitListener for Inbox {
         if changes.is_empty() {
             return;
         }
-        let hint = Hint { epoch, changes: changes.to_vec(), committed: self.clock.boottime() };
+        let committed = self.clock.boottime();
+        // The others first, right where the commit is done: what is told is true, and nobody need be ahead of them.
+        if let Some((bus, replica)) = self.bus.get() {
+            bus.publish_changes(&ChangesMessage { epoch, origin: replica.clone(), changes: changes.to_vec() });
+        }
+        let hint = Hint { epoch, changes: changes.to_vec(), committed };
         if self.hints.try_send(hint).is_err() {
             self.lost.store(true, Ordering::Release);
             metrics::counter!("permcast_channel_dropped_total", "channel" => "hints").increment(1);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use futures_util::StreamExt as _;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -16,11 +16,10 @@ use super::propagation::Propagation;
 use super::replicas::Peers;
 use super::state::{Plan, State, Verdict};
 use super::{Feed, Shared};
-use crate::bus::{Bus, Heard};
+use crate::bus::{Heard, Hearing};
 use crate::cache::PermissionCache;
 use crate::domain::{Boottime, Change, Floors, Kind, Seq, Stamp};
 use crate::hub::Hub;
-use crate::protocol::bus::ChangesMessage;
 use crate::store::{Store, StoreError, TailPage};
 
 /// Wake-ups within this time are one read of the tail.
@@ -41,7 +40,6 @@ pub struct FeedSettings {
 
 /// The feed's task and all that it hands changes to.
 pub struct FeedTask {
-    pub replica: String,
     pub settings: FeedSettings,
     pub feed: Feed,
     pub store: Arc<dyn Store>,
@@ -49,11 +47,10 @@ pub struct FeedTask {
     pub cache: Arc<PermissionCache>,
     pub hub: Arc<Hub>,
     pub controls: Arc<Controls>,
-    pub bus: Arc<dyn Bus>,
     pub peers: Arc<Peers>,
     pub propagation: Arc<Propagation>,
     pub outlet: Outlet,
-    pub heard: mpsc::Receiver<Heard>,
+    pub heard: Hearing,
 }
 
 /// A read of the tail under way: where it reads from, when it began, and what was known to exist then.
@@ -88,7 +85,7 @@ impl FeedTask {
                     let Some(hint) = hint else { return };
                     self.take_hint(&mut state, hint, &mut next_read).await;
                 }
-                heard = self.heard.recv() => match heard {
+                heard = self.heard.next() => match heard {
                     None => return,
                     Some(heard) => self.take_heard(&mut state, heard, &mut next_read).await,
                 },
@@ -150,11 +147,6 @@ impl FeedTask {
     }
 
     async fn take_hint(&self, state: &mut State, hint: Hint, next_read: &mut Instant) {
-        self.bus.publish_changes(&ChangesMessage {
-            epoch: hint.epoch,
-            origin: self.replica.clone(),
-            changes: hint.changes.clone(),
-        });
         let plan = state.on_hint(hint.epoch, hint.changes);
         self.carry_out(plan, hint.committed, next_read).await;
         if self.outlet.take_lost() {

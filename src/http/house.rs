@@ -11,7 +11,6 @@ use actix_web::http::{Method, StatusCode};
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, Error, middleware, web};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use super::Services;
 use super::origin::Origins;
@@ -134,8 +133,7 @@ impl House {
             ttl: TTL,
             permissions: TokenPermissions::default(),
         };
-        let (heard_by, heard) = mpsc::channel(8);
-        let bus: Arc<dyn Bus> = Arc::new(NoBus(heard_by));
+        let bus: Arc<dyn Bus> = Arc::new(NoBus);
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&keys),
             Arc::clone(&floors),
@@ -187,7 +185,6 @@ impl House {
             Deadlines::default(),
         ));
         let task = FeedTask {
-            replica: "r1".into(),
             settings: FeedSettings { poll_interval: Duration::from_millis(20), remember: TTL },
             feed: feed.clone(),
             store: Arc::clone(&store),
@@ -195,11 +192,10 @@ impl House {
             cache: Arc::clone(&cache),
             hub: Arc::clone(&hub),
             controls,
-            bus: Arc::clone(&bus),
             peers: Arc::clone(&peers),
             propagation: Arc::clone(&propagation),
             outlet,
-            heard,
+            heard: NoBus::hearing(),
         };
         lifecycle.spawn("feed", task.run(lifecycle.token()));
         feed.confirmed().await;
