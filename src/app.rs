@@ -158,6 +158,7 @@ impl App {
             Arc::clone(&peers),
             Arc::clone(&store),
             Arc::clone(&clock),
+            config.max_staleness,
         ));
         let sealer = Sealer::new(&vault.shared_secret(&*store, SEAL_SECRET, &*random).await?);
         let (bus, heard) = start_bus(&config, &replica, sealer, &random, &clock, &lifecycle).await?;

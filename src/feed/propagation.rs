@@ -83,11 +83,14 @@ pub struct Propagation {
     peers: Arc<Peers>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    /// Whoever was not heard of for so long decides nothing any more.
+    gone_after: Duration,
     pub(super) timeline: Mutex<Timeline>,
 }
 
 impl Propagation {
-    /// Over what this replica and the others say.
+    /// Over what this replica and the others say. A replica that is frozen may decide again when it wakes within its bound of
+    /// staleness, so nothing is complete without it before that is over.
     pub fn new(
         own: String,
         feed: Feed,
@@ -95,8 +98,10 @@ impl Propagation {
         peers: Arc<Peers>,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
+        max_staleness: Duration,
     ) -> Self {
-        Self { own, feed, hub, peers, store, clock, timeline: Mutex::default() }
+        let gone_after = GONE_AFTER.max(max_staleness);
+        Self { own, feed, hub, peers, store, clock, gone_after, timeline: Mutex::default() }
     }
 
     /// Waits until a change has reached every replica that is registered as running, at most `within`; answers how far
@@ -127,7 +132,7 @@ impl Propagation {
 
     /// How far a change has come by now.
     pub async fn report(&self, seq: Seq) -> Result<Report, StoreError> {
-        let running = self.store.replicas(GONE_AFTER).await?;
+        let running = self.store.replicas(self.gone_after).await?;
         let version = self.feed.applied();
         let (learnt, applied_here) = {
             let timeline = self.timeline.lock().unwrap_or_else(PoisonError::into_inner);

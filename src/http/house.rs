@@ -126,6 +126,7 @@ impl House {
             Arc::clone(&peers),
             Arc::clone(&store),
             Arc::clone(&clock),
+            Duration::from_secs(1),
         ));
         let settings = TokenSettings {
             issuer: ISSUER.into(),

@@ -19,6 +19,7 @@ mod propagation;
 mod proxy;
 mod push;
 mod races;
+mod reads;
 mod restore;
 mod selfcheck;
 mod shell;
