@@ -1,0 +1,180 @@
+//! What goes wrong. Each fault heals itself before the next of its lane begins; which, when and how long follows the seed.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
+
+use super::history::{Blinds, Fault};
+use super::process::{Broker, Replica};
+use super::rng::Rng;
+use super::world::World;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    ReplicaKill,
+    ReplicaStop,
+    ReplicaTerm,
+    NatsKill,
+    NatsStop,
+    NatsOutage,
+    DatabaseLocked,
+    DatabaseGone,
+}
+
+pub(crate) const ALL: &[Kind] = &[
+    Kind::ReplicaKill,
+    Kind::ReplicaStop,
+    Kind::ReplicaTerm,
+    Kind::NatsKill,
+    Kind::NatsStop,
+    Kind::NatsOutage,
+    Kind::DatabaseLocked,
+    Kind::DatabaseGone,
+];
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::ReplicaKill => "replica-kill",
+            Self::ReplicaStop => "replica-stop",
+            Self::ReplicaTerm => "replica-term",
+            Self::NatsKill => "nats-kill",
+            Self::NatsStop => "nats-stop",
+            Self::NatsOutage => "nats-outage",
+            Self::DatabaseLocked => "database-locked",
+            Self::DatabaseGone => "database-gone",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+}
+
+/// One fault after another, with calm between them, until it is told to stop. Two lanes make faults that overlap.
+pub(crate) async fn lane(world: Arc<World>, kinds: Arc<Vec<Kind>>, mut rng: Rng, stop: CancellationToken) {
+    loop {
+        let calm = Duration::from_millis(300 + rng.below(2200));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(calm) => {}
+        }
+        let kind = kinds[rng.index(kinds.len())];
+        let begun = world.now();
+        let Some(blinds) = act(&world, kind, &mut rng).await else { continue };
+        let fault = Fault { kind: kind.name(), begun, ended: world.now(), blinds };
+        world.note(|history| history.faults.push(fault));
+    }
+}
+
+/// One at random that nobody else is at.
+fn free<'a, T>(all: &'a [Mutex<T>], rng: &mut Rng) -> Option<(usize, MutexGuard<'a, T>)> {
+    let at = rng.index(all.len());
+    all[at].try_lock().ok().map(|guard| (at, guard))
+}
+
+/// `None`: what it would act on has another fault at the moment.
+async fn act(world: &World, kind: Kind, rng: &mut Rng) -> Option<Blinds> {
+    let for_a_while = |rng: &mut Rng, least, most| Duration::from_millis(least + rng.below(most - least));
+    match kind {
+        Kind::ReplicaKill => {
+            let (number, mut replica) = free(&world.replicas, rng)?;
+            replica.process.kill().await;
+            tokio::time::sleep(for_a_while(rng, 0, 1500)).await;
+            restart(world, number, &mut replica).await;
+            Some(Blinds::Replica(number))
+        }
+        Kind::ReplicaTerm => {
+            let (number, mut replica) = free(&world.replicas, rng)?;
+            replica.process.signal("-TERM");
+            match replica.process.ended().await {
+                Some(status) if status.success() => {}
+                other => {
+                    let what = format!("replica {number} was told to end, and ended with {other:?}");
+                    world.note(|history| history.unsettled.push(what));
+                    replica.process.kill().await;
+                }
+            }
+            restart(world, number, &mut replica).await;
+            Some(Blinds::Nobody)
+        }
+        Kind::ReplicaStop => {
+            let (number, replica) = free(&world.replicas, rng)?;
+            replica.process.signal("-STOP");
+            tokio::time::sleep(for_a_while(rng, 200, 4000)).await;
+            replica.process.signal("-CONT");
+            Some(Blinds::Replica(number))
+        }
+        Kind::NatsKill => {
+            let (_, mut broker) = free(&world.brokers, rng)?;
+            broker.process.kill().await;
+            tokio::time::sleep(for_a_while(rng, 0, 3000)).await;
+            broker.start().await;
+            Some(Blinds::Nobody)
+        }
+        Kind::NatsStop => {
+            let (_, broker) = free(&world.brokers, rng)?;
+            broker.process.signal("-STOP");
+            tokio::time::sleep(for_a_while(rng, 200, 5000)).await;
+            broker.process.signal("-CONT");
+            Some(Blinds::Nobody)
+        }
+        Kind::NatsOutage => {
+            let mut brokers: Vec<MutexGuard<'_, Broker>> = Vec::new();
+            for broker in &world.brokers {
+                brokers.push(broker.try_lock().ok()?);
+            }
+            for broker in &mut brokers {
+                broker.process.kill().await;
+            }
+            tokio::time::sleep(for_a_while(rng, 500, 5000)).await;
+            for broker in &mut brokers {
+                broker.start().await;
+            }
+            Some(Blinds::Nobody)
+        }
+        Kind::DatabaseLocked => {
+            lock_for(world, for_a_while(rng, 500, 4000)).await?;
+            Some(Blinds::Nobody)
+        }
+        Kind::DatabaseGone => {
+            let here = world.database.directory();
+            let away = here.with_extension("away");
+            std::fs::rename(here, &away).ok()?;
+            tokio::time::sleep(for_a_while(rng, 200, 4000)).await;
+            std::fs::rename(&away, here).expect("it is where it was moved to");
+            Some(Blinds::Everybody)
+        }
+    }
+}
+
+/// Starts it, again and again where it cannot: its database may be away.
+async fn restart(world: &World, number: usize, replica: &mut Replica) {
+    loop {
+        if let Some(base) = replica.start().await {
+            return world.moved(number, base);
+        }
+        replica.process.kill().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A shell holds the writer's lock.
+async fn lock_for(world: &World, time: Duration) -> Option<()> {
+    let shell = world.database.shell().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut shell = shell.expect("sqlite3 is on the PATH");
+    let mut output = BufReader::new(shell.stdout.take().expect("it is piped")).lines();
+    let mut input = shell.stdin.take().expect("it is piped");
+    input.write_all(b"BEGIN IMMEDIATE; SELECT 'held';\n").await.ok()?;
+    let held = tokio::time::timeout(Duration::from_secs(5), output.next_line()).await.ok()?.ok()?;
+    if held.is_some() {
+        tokio::time::sleep(time).await;
+    }
+    let _ = shell.kill().await;
+    held.map(drop)
+}
+

@@ -1,0 +1,133 @@
+//! The guarantee among real processes: three replicas, one database, a broker's cluster of three; writes, questions and
+//! connections without pause while processes are killed and stopped, and the database and the broker go away. Everybody
+//! notes what he did and heard; at the end a checker that knows nothing of permcast goes through all of it.
+//!
+//! `make chaos DURATION=10m SEED=7 FAULTS=nats-kill,replica-stop`; without these, a short run with every fault.
+//!
+//! The seed fixes who wants what and which faults come when; what comes of it is up to the machine.
+
+#![allow(clippy::unwrap_used)]
+
+mod askers;
+mod checker;
+#[path = "checker_tests.rs"]
+mod checker_tests;
+mod commits;
+mod database;
+mod faults;
+mod history;
+mod judge;
+mod model;
+mod people;
+mod process;
+mod report;
+#[path = "../sim/rng.rs"]
+mod rng;
+mod watchers;
+mod world;
+mod writers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use checker::Bounds;
+use faults::Kind;
+use people::Person;
+use rng::Rng;
+use world::World;
+
+/// The replicas run with the default bound.
+const BOUNDS: Bounds =
+    Bounds { staleness: Duration::from_secs(1), told: Duration::from_secs(3), memory: 512 * 1024 * 1024 };
+/// In the run that belongs to the tests.
+const SHORT: Duration = Duration::from_secs(20);
+const WRITERS: usize = 3;
+const CLIENTS: usize = 10;
+/// After all is well again it must be so to everybody.
+const AFTERWARDS: Duration = Duration::from_millis(2500);
+
+/// What to do, from the environment.
+struct Plan {
+    seed: u64,
+    duration: Duration,
+    kinds: Vec<Kind>,
+}
+
+impl Plan {
+    fn read() -> Self {
+        let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let seed = given("SEED").map_or(1, |text| text.parse().expect("SEED is a number"));
+        let duration = given("DURATION").map_or(SHORT, |text| humantime::parse_duration(&text).expect("such as 10m"));
+        let named = |name: &str| Kind::named(name).unwrap_or_else(|| panic!("{name} is none of {:?}", faults::ALL));
+        let kinds = given("FAULTS").map_or(faults::ALL.to_vec(), |text| text.split(',').map(named).collect());
+        Self { seed, duration, kinds }
+    }
+
+    fn again(&self) -> String {
+        let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.name()).collect();
+        let duration = humantime::format_duration(self.duration).to_string().replace(' ', "");
+        format!("make chaos SEED={} DURATION={duration} FAULTS={}", self.seed, kinds.join(","))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_guarantee_holds_whatever_fails() {
+    let plan = Plan::read();
+    let world = World::start().await;
+    println!("{}", plan.again());
+    let mut dice = Rng(plan.seed);
+    let mut die = || Rng(dice.next());
+
+    let (watching, taking_part, changing) =
+        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let (mut watchers, mut others, mut faults) = (JoinSet::new(), JoinSet::new(), JoinSet::new());
+    watchers.spawn(Arc::clone(&world).watch_log(watching.clone()));
+    watchers.spawn(Arc::clone(&world).watch_processes(watching.clone()));
+    let people: Arc<Vec<_>> = Arc::new((0..world::USERS).map(|user| Person::new(history::user_name(user))).collect());
+    for replica in 0..world::REPLICAS {
+        others.spawn(askers::checker(Arc::clone(&world), replica, die(), taking_part.clone()));
+        others.spawn(askers::bearers(Arc::clone(&world), Arc::clone(&people), replica, die(), taking_part.clone()));
+    }
+    for _ in 0..CLIENTS {
+        others.spawn(watchers::client(Arc::clone(&world), die(), taking_part.clone()));
+    }
+    let mut writers = JoinSet::new();
+    for _ in 0..WRITERS {
+        writers.spawn(writers::administrator(Arc::clone(&world), die(), changing.clone()));
+    }
+    writers.spawn(writers::shell(Arc::clone(&world), die(), changing.clone()));
+    let kinds = Arc::new(plan.kinds.clone());
+    for _ in 0..kinds.len().min(2) {
+        faults.spawn(faults::lane(Arc::clone(&world), Arc::clone(&kinds), die(), changing.clone()));
+    }
+
+    tokio::time::sleep(plan.duration).await;
+    changing.cancel();
+    while let Some(ended) = faults.join_next().await {
+        ended.unwrap();
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.unwrap();
+    }
+    world.come_to_rest().await;
+    tokio::time::sleep(AFTERWARDS).await;
+    taking_part.cancel();
+    while let Some(ended) = others.join_next().await {
+        ended.unwrap();
+    }
+    watching.cancel();
+    while let Some(ended) = watchers.join_next().await {
+        ended.unwrap();
+    }
+    drop(people);
+    let (history, directory) = world.end().await;
+    let verdict = checker::check(&history, &BOUNDS);
+    println!("{}", report::shown(&history, &verdict, plan.duration, &plan.again()));
+    if !verdict.violations.is_empty() {
+        let kept = directory.keep();
+        panic!("the guarantee was broken; the database and the replicas' logs are in {}", kept.display());
+    }
+}

@@ -1,0 +1,165 @@
+//! The processes of a deployment, and what can be done to them.
+
+use std::fs::OpenOptions;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+/// Far above what anything here takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Everybody's password.
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+/// The first operator.
+pub(crate) const OPERATOR: &str = "root";
+
+/// A program that can be stopped, killed and started again.
+pub(crate) struct Process {
+    start: Box<dyn Fn() -> Command + Send + Sync>,
+    child: Option<Child>,
+}
+
+impl Process {
+    fn new(start: impl Fn() -> Command + Send + Sync + 'static) -> Self {
+        Self { start: Box::new(start), child: None }
+    }
+
+    fn spawn(&mut self) -> &mut Child {
+        let mut command = (self.start)();
+        self.child.insert(command.stdin(Stdio::null()).kill_on_drop(true).spawn().expect("the program is installed"))
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        if let Some(pid) = self.pid() {
+            let _ = std::process::Command::new("kill").args([name, &pid.to_string()]).status();
+        }
+    }
+
+    /// Kills it, whatever it is at.
+    pub(crate) async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill().await;
+        }
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut()?;
+        let status = tokio::time::timeout(PATIENCE, child.wait()).await.ok()?.ok();
+        self.child = None;
+        status
+    }
+
+    /// How it ended by itself, if it did.
+    pub(crate) fn crashed(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
+    }
+}
+
+/// A server of the broker's cluster. It keeps its ports, since the others and the replicas have been told them.
+pub(crate) struct Broker {
+    pub(crate) process: Process,
+    address: String,
+}
+
+impl Broker {
+    /// All of one cluster, not yet started.
+    pub(crate) fn cluster(count: usize) -> Vec<Self> {
+        // Held together, so that no port is given twice.
+        let ports: Vec<_> = (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let ports: Vec<_> = ports.iter().map(|port| port.local_addr().unwrap().port()).collect();
+        let (clients, routes) = ports.split_at(count);
+        let all: Vec<_> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let servers = clients.iter().zip(all.clone()).map(|(client, route)| {
+            let (client, others) = (client.to_string(), all.join(","));
+            let address = format!("127.0.0.1:{client}");
+            let process = Process::new(move || {
+                let mut command = Command::new("nats-server");
+                command.args(["-a", "127.0.0.1", "-p", &client, "--cluster_name", "chaos", "-cluster", &route]);
+                command.args(["-routes", &others]).stdout(Stdio::null()).stderr(Stdio::null());
+                command
+            });
+            Self { process, address }
+        });
+        servers.collect()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://{}", self.address)
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) async fn start(&mut self) {
+        self.process.spawn();
+        let listening = async {
+            while tokio::net::TcpStream::connect(&self.address).await.is_err() {
+                if self.process.crashed().is_some() {
+                    self.process.spawn();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, listening).await.expect("nats-server listens");
+    }
+}
+
+/// A replica. Each start gives it another port.
+pub(crate) struct Replica {
+    pub(crate) process: Process,
+    output: Option<Lines<BufReader<ChildStdout>>>,
+}
+
+impl Replica {
+    pub(crate) fn new(number: usize, database: &Path, brokers: &str, logs: PathBuf) -> Self {
+        let (database, brokers) = (database.to_owned(), brokers.to_owned());
+        let process = Process::new(move || {
+            let log = OpenOptions::new().create(true).append(true).open(logs.join(format!("replica-{number}.log")));
+            let mut command = Command::new(env!("CARGO_BIN_EXE_permcast"));
+            command
+                .arg("serve")
+                .env("PERMCAST_LISTEN", "127.0.0.1:0")
+                .env("PERMCAST_DATABASE_URL", format!("sqlite://{}", database.display()))
+                .env("PERMCAST_NATS_URL", &brokers)
+                .env("PERMCAST_ISSUER", "http://permcast.test")
+                .env("PERMCAST_REPLICA_ID", format!("replica-{number}"))
+                .env("PERMCAST_DRAIN_DELAY", "200ms")
+                .env("PERMCAST_DRAIN_SPREAD", "200ms")
+                .env("PERMCAST_WORKERS", "2")
+                .env("PERMCAST_LOG", "warn,async_nats=off")
+                // Short, so that tokens end and floors are folded, too.
+                .env("PERMCAST_ACCESS_TOKEN_TTL", "30s")
+                .env("PERMCAST_BOOTSTRAP_USER", OPERATOR)
+                .env("PERMCAST_BOOTSTRAP_PASSWORD", PASSWORD)
+                .current_dir(&logs)
+                .stdout(Stdio::piped())
+                .stderr(log.map_or_else(|_| Stdio::null(), Stdio::from));
+            command
+        });
+        Self { process, output: None }
+    }
+
+    /// Starts it; answers where it listens, or `None` where it ended instead.
+    pub(crate) async fn start(&mut self) -> Option<String> {
+        let output = self.process.spawn().stdout.take().expect("it is piped");
+        let mut output = BufReader::new(output).lines();
+        let listening = async {
+            while let Ok(Some(line)) = output.next_line().await {
+                if let Some(at) = line.find("http://") {
+                    return Some(line[at..].trim().to_owned());
+                }
+            }
+            None
+        };
+        let base = tokio::time::timeout(PATIENCE, listening).await.ok().flatten();
+        // Kept, for it must have somebody to write to.
+        self.output = Some(output);
+        base
+    }
+}
