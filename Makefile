@@ -12,7 +12,7 @@ PROFILE_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 SDK_SOURCES := $(shell find sdk/js/src -type f)
 WEB_SOURCES := $(shell find web-demo/src web-demo/public -type f) web-demo/index.html web-demo/vite.config.ts web-demo/tsconfig.json
 
-.PHONY: help demo test soak web sdk build lint clean
+.PHONY: help demo test soak chaos web sdk build lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,14 @@ SCHEDULES ?= 1000000
 
 soak: ## the simulator for as long as you like: make soak SCHEDULES=10000000
 	PERMCAST_SIM_SCHEDULES=$(SCHEDULES) cargo test --locked --release --test sim no_schedule -- --nocapture
+
+DURATION ?= 10m
+SEED ?= $(shell date +%s)
+
+chaos: ## real processes under faults, and a checker: make chaos DURATION=10m SEED=7 FAULTS=nats-kill,replica-stop
+	@scripts/need cargo nats-server sqlite3
+	PERMCAST_CHAOS_DURATION=$(DURATION) PERMCAST_CHAOS_SEED=$(SEED) PERMCAST_CHAOS_FAULTS=$(FAULTS) \
+		cargo test --locked --release --test chaos the_guarantee -- --nocapture
 
 web: web-demo/dist/index.html ## build the web app
 

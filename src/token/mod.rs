@@ -4,6 +4,7 @@
 //! RFC 8725 asks for holds; whether the snapshot is still fresh is asked of the floors, each time, by others.
 
 mod algorithm;
+mod argon;
 #[cfg(test)]
 pub(crate) mod bench;
 mod budget;

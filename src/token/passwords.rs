@@ -1,16 +1,16 @@
 //! Passwords and their hashes: argon2id, off the async threads, a few at a time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use argon2::password_hash::PasswordHasher as _;
-use argon2::{Argon2, Params, PasswordVerifier as _};
+use argon2::Params;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::Semaphore;
 
+use super::argon::Memory;
 use crate::domain::Random;
 use crate::domain::operation::PasswordHash;
 
@@ -55,6 +55,8 @@ pub struct Passwords {
     /// Room for those that are hashed and those that wait.
     admitted: Semaphore,
     running: Arc<Semaphore>,
+    /// What those that run do not use of the memory; never more than run at once.
+    free: Arc<Mutex<Vec<Memory>>>,
     /// A hash of nobody's password, compared with where there is no user.
     nobody: PasswordHash,
     runs: Arc<AtomicU64>,
@@ -65,12 +67,14 @@ impl Passwords {
     pub fn new(settings: PasswordSettings, random: Arc<dyn Random>) -> Result<Self, PasswordError> {
         let params = Params::new(settings.memory_kib, settings.iterations, settings.lanes, None)
             .map_err(|_| PasswordError::Settings)?;
-        let nobody = hash(&params, &random.bytes::<32>(), random.bytes())?;
+        let mut memory = Memory::default();
+        let nobody = hash(&mut memory, &params, &random.bytes::<32>(), random.bytes())?;
         Ok(Self {
             params,
             random,
             admitted: Semaphore::new(settings.at_once + settings.waiting),
             running: Arc::new(Semaphore::new(settings.at_once)),
+            free: Arc::new(Mutex::new(vec![memory])),
             nobody,
             runs: Arc::default(),
         })
@@ -79,7 +83,7 @@ impl Passwords {
     /// The hash of a password that somebody chose.
     pub async fn hash(&self, password: String) -> Result<PasswordHash, PasswordError> {
         let (params, salt) = (self.params.clone(), self.random.bytes());
-        self.run(move || hash(&params, password.as_bytes(), salt)).await?
+        self.run(move |memory| hash(memory, &params, password.as_bytes(), salt)).await?
     }
 
     /// Whether it is the password. Without a hash, of a user who is not there, the same work is done in vain.
@@ -90,9 +94,7 @@ impl Passwords {
         }
         let is_somebody = against.is_some();
         let against = against.unwrap_or_else(|| self.nobody.clone());
-        let equal = self
-            .run(move || Argon2::default().verify_password(password.as_bytes(), against.0.as_str()).is_ok())
-            .await?;
+        let equal = self.run(move |memory| memory.verify(password.as_bytes(), &against.0)).await?;
         Ok(equal && is_somebody)
     }
 
@@ -108,15 +110,21 @@ impl Passwords {
         self.runs.load(Ordering::Relaxed)
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, PasswordError> {
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
+    ) -> Result<T, PasswordError> {
         let _admitted = self.admitted.try_acquire().map_err(|_| PasswordError::Busy)?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| PasswordError::Busy)?;
-        let runs = Arc::clone(&self.runs);
+        let (runs, free) = (Arc::clone(&self.runs), Arc::clone(&self.free));
         let done = tokio::task::spawn_blocking(move || {
             // Held by the work itself: it goes on when the client that asked for it has left.
             let _running = running;
             runs.fetch_add(1, Ordering::Relaxed);
-            work()
+            let mut memory = held(&free).pop().unwrap_or_default();
+            let done = work(&mut memory);
+            held(&free).push(memory);
+            done
         });
         done.await.map_err(|_| PasswordError::Busy)
     }
@@ -127,9 +135,12 @@ pub(super) fn is_generated(hash: &PasswordHash) -> bool {
     hash.0.starts_with(GENERATED)
 }
 
-fn hash(params: &Params, password: &[u8], salt: [u8; 16]) -> Result<PasswordHash, PasswordError> {
-    let hash = Argon2::from(params.clone()).hash_password_with_salt(password, &salt);
-    Ok(PasswordHash(hash.map_err(|_| PasswordError::Settings)?.to_string()))
+fn held(free: &Mutex<Vec<Memory>>) -> MutexGuard<'_, Vec<Memory>> {
+    free.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hash(memory: &mut Memory, params: &Params, password: &[u8], salt: [u8; 16]) -> Result<PasswordHash, PasswordError> {
+    memory.hash(params, password, &salt).map(PasswordHash).ok_or(PasswordError::Settings)
 }
 
 #[cfg(test)]
@@ -151,6 +162,18 @@ mod tests {
         assert!(passwords.verify("right".into(), Some(hash.clone())).await.unwrap());
         assert!(!passwords.verify("wrong".into(), Some(hash)).await.unwrap());
         assert!(!passwords.verify("right".into(), Some(PasswordHash("garbage".into()))).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn memory_is_used_again_and_holds_nothing() {
+        let settings = PasswordSettings { memory_kib: 64, iterations: 1, lanes: 1, at_once: 2, waiting: 64 };
+        let passwords = Passwords::new(settings, Arc::new(SystemRandom)).unwrap();
+        let hash = passwords.hash("right".into()).await.unwrap();
+        let all = futures_util::future::join_all((0..20).map(|_| passwords.verify("right".into(), Some(hash.clone()))));
+        assert!(all.await.iter().all(|right| *right == Ok(true)));
+        let free = passwords.free.lock().unwrap();
+        assert!((1..=2).contains(&free.len()), "{} hashes were made at once", free.len());
+        assert!(free.iter().all(Memory::is_blank));
     }
 
     #[tokio::test]

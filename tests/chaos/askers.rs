@@ -28,7 +28,9 @@ pub(crate) async fn checker(world: Arc<World>, replica: usize, mut rng: Rng, sto
         let begun = world.now();
         let body = questions(about, asked);
         let path = "/access/v1/evaluations";
-        let Some(answer) = world.ask(replica, Method::POST, path, Some(&token.text), Some(&body)).await else { continue };
+        let Some(answer) = world.ask(replica, Method::POST, path, Some(&token.text), Some(&body)).await else {
+            continue;
+        };
         match answer.status {
             200 => {
                 let evaluations = answer.body["evaluations"].as_array().map(Vec::as_slice).unwrap_or_default();

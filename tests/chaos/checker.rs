@@ -207,9 +207,10 @@ fn changed_nothing(history: &History, states: &[(Seq, State)], commits: &Commits
         let last = states.partition_point(|(seq, _)| *seq <= to);
         let was_so = states[first..last.max(first + 1)].iter().any(|(_, state)| {
             let mut state = state.clone();
-            operation.effects.iter().all(|effect| {
-                matches!(effect, Effect::EndSession { .. }) || state.apply(effect).is_empty()
-            })
+            operation
+                .effects
+                .iter()
+                .all(|effect| matches!(effect, Effect::EndSession { .. }) || state.apply(effect).is_empty())
         });
         if !was_so {
             let account = format!("{operation:?} was acknowledged as no change, and it would have been one");

@@ -10,8 +10,7 @@ use super::history::{
 };
 use super::model::{Role, State, User};
 
-const BOUNDS: Bounds =
-    Bounds { staleness: Duration::from_secs(1), told: Duration::from_secs(2), memory: 1_000_000 };
+const BOUNDS: Bounds = Bounds { staleness: Duration::from_secs(1), told: Duration::from_secs(2), memory: 1_000_000 };
 
 fn ms(milliseconds: u64) -> Moment {
     Duration::from_millis(milliseconds)
@@ -65,7 +64,7 @@ impl Story {
 
     fn connected(mut self, opened: Moment, of: Seq, told: &[(Moment, Seq)], ended: Moment) -> Self {
         let tokens = vec![(opened, ticket(of))];
-        self.0.connections.push(Connection { replica: 0, opened, ended, tokens, told: told.to_vec() });
+        self.0.connections.push(Connection { replica: 0, ended, tokens, told: told.to_vec() });
         self
     }
 

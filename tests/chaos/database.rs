@@ -71,10 +71,8 @@ pub(crate) async fn log(reader: &mut SqliteConnection) -> Vec<Row> {
 
 /// Who may do what, by the tables alone.
 pub(crate) async fn state(reader: &mut SqliteConnection, users: u8, roles: u8) -> State {
-    let mut state = State {
-        users: vec![User::default(); usize::from(users)],
-        roles: vec![Role::default(); usize::from(roles)],
-    };
+    let mut state =
+        State { users: vec![User::default(); usize::from(users)], roles: vec![Role::default(); usize::from(roles)] };
     let mut pairs = async |sql: &'static str| -> Vec<(u8, u8)> {
         let rows = sqlx::query(sql).fetch_all(&mut *reader).await.unwrap();
         // Who is not of the company has no number, or one beyond it.
@@ -92,7 +90,8 @@ pub(crate) async fn state(reader: &mut SqliteConnection, users: u8, roles: u8) -
         let user = &mut state.users[usize::from(user)];
         user.roles = user.roles.with(role);
     }
-    let granted = "SELECT u.id, g.permission FROM user_permissions g JOIN users u ON u.no = g.user WHERE u.id GLOB 'u[0-9]*'";
+    let granted =
+        "SELECT u.id, g.permission FROM user_permissions g JOIN users u ON u.no = g.user WHERE u.id GLOB 'u[0-9]*'";
     for (user, permission) in pairs(granted).await {
         let user = &mut state.users[usize::from(user)];
         user.permissions = user.permissions.with(permission);
@@ -102,7 +101,8 @@ pub(crate) async fn state(reader: &mut SqliteConnection, users: u8, roles: u8) -
         let role = &mut state.roles[usize::from(role)];
         role.permissions = role.permissions.with(permission);
     }
-    let included = "SELECT r.name, o.name FROM role_includes i JOIN roles r ON r.no = i.role JOIN roles o ON o.no = i.other";
+    let included =
+        "SELECT r.name, o.name FROM role_includes i JOIN roles r ON r.no = i.role JOIN roles o ON o.no = i.other";
     for (role, other) in pairs(included).await {
         let role = &mut state.roles[usize::from(role)];
         role.includes = role.includes.with(other);
@@ -157,7 +157,9 @@ pub(crate) fn founding(users: u8, roles: u8, actors: u16, checkers: u16) -> Stri
         format!("INSERT INTO users (tenant, id, password) SELECT tenant, '{id}', password FROM users WHERE id = 'root'")
     };
     let may = |id: &str, permission: &str| {
-        format!("INSERT INTO user_permissions (user, permission) SELECT no, '{permission}' FROM users WHERE id = '{id}'")
+        format!(
+            "INSERT INTO user_permissions (user, permission) SELECT no, '{permission}' FROM users WHERE id = '{id}'"
+        )
     };
     for role in 0..roles {
         run(format!("INSERT INTO roles (tenant, name) VALUES (1, '{}')", role_name(role)));

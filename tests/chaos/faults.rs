@@ -177,4 +177,3 @@ async fn lock_for(world: &World, time: Duration) -> Option<()> {
     let _ = shell.kill().await;
     held.map(drop)
 }
-

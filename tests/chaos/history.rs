@@ -49,26 +49,68 @@ impl Set {
 /// What an operation does. Users, roles and permissions are numbered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
-    Grant { user: u8, permission: u8 },
-    Revoke { user: u8, permission: u8 },
-    Join { user: u8, role: u8 },
-    Leave { user: u8, role: u8 },
-    Add { role: u8, permission: u8 },
-    Remove { role: u8, permission: u8 },
-    Include { role: u8, other: u8 },
-    Exclude { role: u8, other: u8 },
+    Grant {
+        user: u8,
+        permission: u8,
+    },
+    Revoke {
+        user: u8,
+        permission: u8,
+    },
+    Join {
+        user: u8,
+        role: u8,
+    },
+    Leave {
+        user: u8,
+        role: u8,
+    },
+    Add {
+        role: u8,
+        permission: u8,
+    },
+    Remove {
+        role: u8,
+        permission: u8,
+    },
+    Include {
+        role: u8,
+        other: u8,
+    },
+    Exclude {
+        role: u8,
+        other: u8,
+    },
     /// Replaces its list.
-    Edit { role: u8, permissions: Set },
-    Make { role: u8, permissions: Set },
-    Drop { role: u8 },
-    Activate { user: u8 },
-    Suspend { user: u8 },
+    Edit {
+        role: u8,
+        permissions: Set,
+    },
+    Make {
+        role: u8,
+        permissions: Set,
+    },
+    Drop {
+        role: u8,
+    },
+    Activate {
+        user: u8,
+    },
+    Suspend {
+        user: u8,
+    },
     /// Ends all of his sessions.
-    SignOut { user: u8 },
-    EndSession { session: String },
+    SignOut {
+        user: u8,
+    },
+    EndSession {
+        session: String,
+    },
     Rotate,
     /// Every access token ends; `sessions`: every session, too.
-    RevokeKeys { sessions: bool },
+    RevokeKeys {
+        sessions: bool,
+    },
     /// The same for sessions alone, with a shell.
     SignOutAll,
 }
@@ -189,7 +231,6 @@ pub(crate) struct Decision {
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     pub(crate) replica: usize,
-    pub(crate) opened: Moment,
     pub(crate) ended: Moment,
     /// Which tokens it rested on, each since when.
     pub(crate) tokens: Vec<(Moment, Arc<Ticket>)>,

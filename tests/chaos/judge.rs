@@ -96,13 +96,7 @@ fn acting(history: &History, decision: &Decision) -> Vec<&'static str> {
 }
 
 /// Was it right at some version, and for how long not any more? Also tells whether it allows what is allowed no more.
-fn age(
-    decision: &Decision,
-    truth: &Truth,
-    bounds: &Bounds,
-    kinds: &[&str],
-    verdict: &mut Verdict,
-) -> (Duration, bool) {
+fn age(decision: &Decision, truth: &Truth, bounds: &Bounds, kinds: &[&str], verdict: &mut Verdict) -> (Duration, bool) {
     let mut fails = |broken, what: String| {
         let account = format!("{decision:?}\n  {what}\n  under: {}", kinds.join(", "));
         verdict.add(broken, decision.ended, account);
@@ -119,7 +113,9 @@ fn age(
         let lately = &timeline.0[reached.saturating_sub(4)..reached];
         fails(
             Broken::NeverRight,
-            format!("right at no version up to {ceiling}; the token ends with {end_of_token}; lately it was {lately:?}"),
+            format!(
+                "right at no version up to {ceiling}; the token ends with {end_of_token}; lately it was {lately:?}"
+            ),
         );
         return (Duration::ZERO, false);
     };

@@ -58,7 +58,7 @@ struct Plan {
 
 impl Plan {
     fn read() -> Self {
-        let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+        let given = |name: &str| std::env::var(format!("PERMCAST_CHAOS_{name}")).ok().filter(|text| !text.is_empty());
         let seed = given("SEED").map_or(1, |text| text.parse().expect("SEED is a number"));
         let duration = given("DURATION").map_or(SHORT, |text| humantime::parse_duration(&text).expect("such as 10m"));
         let named = |name: &str| Kind::named(name).unwrap_or_else(|| panic!("{name} is none of {:?}", faults::ALL));

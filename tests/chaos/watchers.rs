@@ -52,9 +52,8 @@ pub(crate) async fn client(world: Arc<World>, mut rng: Rng, stop: CancellationTo
 }
 
 fn welcomed(world: &World, replica: usize, token: &Token) -> Connection {
-    let opened = world.now();
-    let tokens = vec![(opened, Arc::clone(&token.ticket))];
-    Connection { replica, opened, ended: opened, tokens, told: Vec::new() }
+    let now = world.now();
+    Connection { replica, ended: now, tokens: vec![(now, Arc::clone(&token.ticket))], told: Vec::new() }
 }
 
 async fn by_socket(

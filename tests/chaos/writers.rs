@@ -60,7 +60,8 @@ fn request(effect: &Effect) -> (Method, String, Option<Value>) {
     let role = role_name;
     let permission = permission_name;
     let names = |set: Set| set.iter().map(permission_name).collect::<Vec<_>>();
-    let status = |who: u8, status: &str| (Method::PATCH, format!("users/{}", user(who)), Some(json!({"status": status})));
+    let status =
+        |who: u8, status: &str| (Method::PATCH, format!("users/{}", user(who)), Some(json!({"status": status})));
     match *effect {
         Effect::Grant { user: who, permission: p } => {
             (Method::PUT, format!("users/{}/permissions/{}", user(who), permission(p)), None)
@@ -68,9 +69,7 @@ fn request(effect: &Effect) -> (Method, String, Option<Value>) {
         Effect::Revoke { user: who, permission: p } => {
             (Method::DELETE, format!("users/{}/permissions/{}", user(who), permission(p)), None)
         }
-        Effect::Join { user: who, role: of } => {
-            (Method::PUT, format!("users/{}/roles/{}", user(who), role(of)), None)
-        }
+        Effect::Join { user: who, role: of } => (Method::PUT, format!("users/{}/roles/{}", user(who), role(of)), None),
         Effect::Leave { user: who, role: of } => {
             (Method::DELETE, format!("users/{}/roles/{}", user(who), role(of)), None)
         }
