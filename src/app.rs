@@ -32,7 +32,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{SEAL_SECRET, Store, StoreError, StoreOptions, WriteError};
 use crate::token::{
     GuessLimits, KeyError, KeySet, Mint, PasswordError, PasswordSettings, Passwords, Permissions, SecretError,
-    SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier,
+    SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier, rotate_keys,
 };
 
 /// Longest wait of a request for the database.
@@ -185,7 +185,12 @@ impl App {
                 config::OnStale::Serve => OnStale::Serve,
             },
         ));
-        let passwords = Arc::new(Passwords::new(PasswordSettings::default(), Arc::clone(&random))?);
+        let password_settings = PasswordSettings {
+            memory_kib: config.password_memory_kib,
+            iterations: config.password_iterations,
+            ..PasswordSettings::default()
+        };
+        let passwords = Arc::new(Passwords::new(password_settings, Arc::clone(&random))?);
         bootstrap(&*store, &passwords, &config).await?;
         let parts = SessionParts {
             store: Arc::clone(&store),
@@ -198,6 +203,7 @@ impl App {
         };
         let session_settings = SessionSettings {
             refresh_ttl: config.refresh_token_ttl,
+            idle_ttl: config.session_idle_ttl,
             refresh_budget: config.refresh_budget.unwrap_or(hub::REFRESH_BUDGET),
             guesses: GuessLimits::default(),
         };
@@ -272,6 +278,11 @@ impl App {
                 max_staleness: config.max_staleness,
             };
             lifecycle.spawn("self-check", selfcheck::run(check, config.audit_rate, lifecycle.token()));
+        }
+        if let Some(every) = config.key_rotation {
+            let rotating =
+                rotate_keys(Arc::clone(&keys), every, Arc::clone(&clock), Arc::clone(&random), lifecycle.token());
+            lifecycle.spawn("rotate-keys", rotating);
         }
         lifecycle.spawn("metrics", crate::telemetry::tidy_metrics(lifecycle.token()));
         if tokio::time::timeout(FIRST_READ_WITHIN, feed.confirmed()).await.is_err() {

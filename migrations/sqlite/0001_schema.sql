@@ -30,6 +30,7 @@ CREATE TABLE acting (
     one INTEGER NOT NULL PRIMARY KEY DEFAULT 1 CHECK (one = 1),
     label TEXT,
     session TEXT,                               -- his own session, which his new password does not end
+    rehashing INTEGER NOT NULL DEFAULT 0,       -- the same password under other parameters, which ends no session
     summary TEXT,                               -- what the operation is called, where rows alone would not tell
     mark INTEGER,                               -- head of the log when the operation began
     at INTEGER                                  -- the time, where permcast's own clock gives it
@@ -114,6 +115,7 @@ CREATE TABLE tenants (
     no INTEGER UNIQUE,                          -- given by the database
     description TEXT NOT NULL DEFAULT '',
     status TEXT NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'suspended')),
+    sign_outs INTEGER NOT NULL DEFAULT 0,       -- count it up to end all sessions of its users
     ended_before INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL DEFAULT (CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER))
 ) WITHOUT ROWID, STRICT;
@@ -210,7 +212,9 @@ CREATE TABLE sessions (
     user_agent TEXT NOT NULL DEFAULT '',
     created_at INTEGER NOT NULL,
     last_refresh_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,                -- when it is over unless it is refreshed before
+    idle INTEGER,                               -- how long it lives without a refresh; NULL: as long as it lives at all
+    ends_at INTEGER,                            -- beyond which no refresh carries it
     ended_at INTEGER,
     ended_by TEXT
 ) WITHOUT ROWID, STRICT;
@@ -244,7 +248,7 @@ END;
 CREATE TRIGGER tenants_ended BEFORE UPDATE OF ended_before ON tenants
 WHEN NEW.ended_before <> OLD.ended_before AND (NEW.ended_before < OLD.ended_before OR NOT EXISTS (
     SELECT 1 FROM changes WHERE seq = NEW.ended_before AND kind = 'tenant' AND target = NEW.name AND effect <> 'changed')) BEGIN
-    SELECT RAISE(ABORT, 'set status instead');
+    SELECT RAISE(ABORT, 'count up sign_outs instead');
 END;
 CREATE TRIGGER tenants_inserted AFTER INSERT ON tenants BEGIN
     UPDATE meta SET last_no = last_no + 1;
@@ -257,6 +261,11 @@ CREATE TRIGGER tenants_status AFTER UPDATE OF status ON tenants WHEN NEW.status 
     VALUES ('tenant', NEW.name, NEW.name, CASE NEW.status WHEN 'suspended' THEN 'suspended' ELSE 'changed' END,
             'tenant ' || NEW.name || CASE NEW.status WHEN 'suspended' THEN ' suspended' ELSE ' activated' END);
     UPDATE tenants SET ended_before = (SELECT MAX(seq) FROM changes) WHERE name = NEW.name AND NEW.status = 'suspended';
+END;
+CREATE TRIGGER tenants_signed_out AFTER UPDATE OF sign_outs ON tenants WHEN NEW.sign_outs <> OLD.sign_outs BEGIN
+    INSERT INTO log (kind, tenant, target, effect, summary)
+    VALUES ('tenant', NEW.name, NEW.name, 'signed_out', 'all sessions of tenant ' || NEW.name || ' ended');
+    UPDATE tenants SET ended_before = (SELECT MAX(seq) FROM changes) WHERE name = NEW.name;
 END;
 CREATE TRIGGER tenants_deleted AFTER DELETE ON tenants BEGIN
     INSERT INTO log (kind, tenant, target, effect, summary)
@@ -320,7 +329,7 @@ CREATE TRIGGER users_signed_out AFTER UPDATE OF sign_outs ON users WHEN NEW.sign
 END;
 -- A new password ends all of his sessions; but where he gives it to himself, not the one that he acts in.
 CREATE TRIGGER users_password_by_another AFTER UPDATE OF password ON users
-WHEN NEW.password IS NOT OLD.password
+WHEN NEW.password IS NOT OLD.password AND NOT EXISTS (SELECT 1 FROM acting WHERE rehashing = 1)
  AND NOT EXISTS (SELECT 1 FROM acting a JOIN sessions s ON s.id = a.session WHERE s.user = NEW.no) BEGIN
     UPDATE users SET sign_outs = sign_outs + 1 WHERE tenant = NEW.tenant AND id = NEW.id;
 END;

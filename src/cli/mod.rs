@@ -111,6 +111,11 @@ pub enum Lockdown {
 pub enum Keys {
     /// The public keys that verify, as a JWKS.
     List,
+    /// Refuse from now on what a former key signed, before its time.
+    Retire {
+        /// Which; see `keys list`.
+        kid: String,
+    },
     /// Sign with the next key from now on.
     Rotate {
         /// Refuse every access token issued before, everywhere, at once.
@@ -257,9 +262,16 @@ async fn keys(what: Keys, given: Given) -> Result<(), CommandError> {
         Arc::new(SystemRandom),
     )
     .await?;
-    if let Keys::Rotate { revoke, sessions } = what {
-        let written = keys.rotate(ACTOR, revoke, sessions).await?;
-        say(&format!("rotated at {}", written.version))?;
+    match what {
+        Keys::List => {}
+        Keys::Rotate { revoke, sessions } => {
+            let written = keys.rotate(ACTOR, revoke, sessions).await?;
+            say(&format!("rotated at {}", written.version))?;
+        }
+        Keys::Retire { kid } => {
+            let written = keys.retire(ACTOR, &kid).await?;
+            say(&format!("retired at {}", written.version))?;
+        }
     }
     say(&keys.jwks())?;
     store.close().await;

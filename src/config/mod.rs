@@ -61,6 +61,11 @@ pub struct Config {
     pub drain_spread: Duration,
     pub access_token_ttl: Duration,
     pub refresh_token_ttl: Duration,
+    pub session_idle_ttl: Duration,
+    /// `None`: only when somebody asks for it.
+    pub key_rotation: Option<Duration>,
+    pub password_memory_kib: u32,
+    pub password_iterations: u32,
     pub poll_interval: Duration,
     pub max_staleness: Duration,
     pub on_stale: OnStale,
@@ -201,6 +206,8 @@ impl Checker<'_> {
                 None
             }
         };
+        let refresh_token_ttl = self.duration("refresh_token_ttl", s.refresh_token_ttl, seconds(30 * 24 * 3600));
+        let key_rotation = self.duration("key_rotation", s.key_rotation, seconds(90 * 24 * 3600));
         let config = Config {
             listen,
             database_url,
@@ -228,7 +235,11 @@ impl Checker<'_> {
             drain_delay: self.duration("drain_delay", s.drain_delay, seconds(5)),
             drain_spread: self.duration("drain_spread", s.drain_spread, seconds(2)),
             access_token_ttl: self.duration("access_token_ttl", s.access_token_ttl, seconds(15 * 60)),
-            refresh_token_ttl: self.duration("refresh_token_ttl", s.refresh_token_ttl, seconds(30 * 24 * 3600)),
+            refresh_token_ttl,
+            session_idle_ttl: self.duration("session_idle_ttl", s.session_idle_ttl, refresh_token_ttl),
+            key_rotation: Some(key_rotation).filter(|every| !every.is_zero()),
+            password_memory_kib: s.password_memory_kib.unwrap_or(19_456),
+            password_iterations: s.password_iterations.unwrap_or(2),
             poll_interval: self.duration("poll_interval", s.poll_interval, Duration::from_millis(100)),
             max_staleness: self.duration("max_staleness", s.max_staleness, seconds(1)),
             on_stale: self.one_of(
@@ -266,6 +277,18 @@ impl Checker<'_> {
         }
         if config.refresh_token_ttl < config.access_token_ttl {
             self.fault("refresh_token_ttl", "not shorter than access_token_ttl");
+        }
+        if config.session_idle_ttl < config.access_token_ttl || config.session_idle_ttl > config.refresh_token_ttl {
+            self.fault("session_idle_ttl", "from access_token_ttl to refresh_token_ttl");
+        }
+        if config.key_rotation.is_some_and(|every| every < config.access_token_ttl * 2) {
+            self.fault("key_rotation", "at least twice access_token_ttl, or 0s for never");
+        }
+        // The least that OWASP's cheat sheet has is 7 MiB with 5 passes; beyond 4 GiB it is a mistake.
+        if !(7_168..=4_194_304).contains(&config.password_memory_kib)
+            || !(1..=100).contains(&config.password_iterations)
+        {
+            self.fault("password_memory_kib, password_iterations", "7168 to 4194304, and 1 to 100");
         }
         for (name, count) in
             [("connections_max", config.connections_max), ("connections_per_user", config.connections_per_user)]

@@ -68,6 +68,14 @@ settings! {
     access_token_ttl: String, "PERMCAST_ACCESS_TOKEN_TTL", "TIME";
     /// Life of a session [default: 30d]
     refresh_token_ttl: String, "PERMCAST_REFRESH_TOKEN_TTL", "TIME";
+    /// A session is over when it was not refreshed for so long [default: the life of a session]
+    session_idle_ttl: String, "PERMCAST_SESSION_IDLE_TTL", "TIME";
+    /// Signing keys are rotated this often; 0s is never [default: 90d]
+    key_rotation: String, "PERMCAST_KEY_ROTATION", "TIME";
+    /// Memory that hashing one password takes, in KiB [default: 19456]
+    password_memory_kib: u32, "PERMCAST_PASSWORD_MEMORY_KIB", "NUMBER";
+    /// Passes over that memory; hashes made with other values are made anew when their user signs in [default: 2]
+    password_iterations: u32, "PERMCAST_PASSWORD_ITERATIONS", "NUMBER";
     /// How often the log's tail is read when nothing else wakes the reader [default: 100ms]
     poll_interval: String, "PERMCAST_POLL_INTERVAL", "TIME";
     /// The bound of the guarantee [default: 1s]

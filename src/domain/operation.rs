@@ -190,6 +190,11 @@ pub enum Operation {
         user: UserId,
     },
 
+    /// Ends all sessions of a tenant, those of operators in it too; one row in the log.
+    EndTenantSessions {
+        tenant: TenantName,
+    },
+
     /// `None` lifts it.
     SetLockdown(Option<NewLockdown>),
 }
@@ -206,7 +211,11 @@ impl Operation {
     /// The tenant whose `permcast:admin` may do it; `None`: operators alone.
     pub fn tenant(&self) -> Option<&TenantName> {
         match self {
-            Self::CreateTenant(_) | Self::PatchTenant { .. } | Self::DeleteTenant { .. } | Self::SetLockdown(_) => None,
+            Self::CreateTenant(_)
+            | Self::PatchTenant { .. }
+            | Self::DeleteTenant { .. }
+            | Self::EndTenantSessions { .. }
+            | Self::SetLockdown(_) => None,
             Self::CreateUser { tenant, .. }
             | Self::PatchUser { tenant, .. }
             | Self::DeleteUser { tenant, .. }

@@ -166,6 +166,7 @@ impl House {
         };
         let settings = SessionSettings {
             refresh_ttl: Duration::from_hours(720),
+            idle_ttl: Duration::from_hours(720),
             refresh_budget: 2000,
             guesses: GuessLimits::default(),
         };

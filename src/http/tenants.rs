@@ -23,7 +23,8 @@ pub(super) fn routes(routes: &mut Routes) {
         .post("/v1/tenants", post)
         .get("/v1/tenants/{tenant}", show)
         .patch("/v1/tenants/{tenant}", change)
-        .delete("/v1/tenants/{tenant}", remove);
+        .delete("/v1/tenants/{tenant}", remove)
+        .delete("/v1/tenants/{tenant}/sessions", sign_out);
 }
 
 /// The tenant in a request's path, for a caller who may manage it.
@@ -78,6 +79,13 @@ async fn remove(request: HttpRequest, path: web::Path<String>) -> Result<HttpRes
     let change = Change::by_caller(&request).await?;
     let tenant = operated(change.caller(), &path)?;
     change.commit(Operation::DeleteTenant { tenant }).await
+}
+
+/// All sessions of all users in it, operators' too.
+async fn sign_out(request: HttpRequest, path: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let change = Change::by_caller(&request).await?;
+    let tenant = operated(change.caller(), &path)?;
+    change.commit(Operation::EndTenantSessions { tenant }).await
 }
 
 fn create(mut body: Object) -> Result<Operation, Problem> {

@@ -132,8 +132,17 @@ pub struct NewSession {
     pub password: Option<PasswordHash>,
     pub address: String,
     pub user_agent: String,
+    /// How long it lives without a refresh; `None`: to its end.
+    pub idle: Option<Duration>,
     /// When it is over at the latest.
-    pub expires_at: Timestamp,
+    pub ends_at: Timestamp,
+}
+
+impl NewSession {
+    /// When it is over, if nothing refreshes it after `now`.
+    pub(crate) fn expires_at(&self, now: Timestamp) -> Timestamp {
+        self.idle.map_or(self.ends_at, |idle| now.plus(idle).min(self.ends_at))
+    }
 }
 
 /// SHA-256 of a refresh token.
@@ -230,6 +239,11 @@ pub struct TailPage {
     pub complete: bool,
 }
 
+/// A key is retired that is not there.
+pub(crate) const UNKNOWN_KEY: Refusal = Refusal::Invalid("there is no such key");
+/// A key is retired that signs, or will.
+pub(crate) const KEY_IN_USE: Refusal = Refusal::Invalid("this key signs, or will be the next to sign; rotate first");
+
 /// The name of the secret that seals messages between replicas. It is one epoch's: with the epoch it goes.
 pub const SEAL_SECRET: &str = "seal";
 
@@ -299,6 +313,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// What sign-in compares with: by id, else by email in lower case.
     async fn credentials(&self, tenant: &TenantName, login: &str) -> Result<Option<Credentials>, StoreError>;
+    /// Puts another hash of the same password in the place of `old`, if that is still the one; no change, and no session
+    /// ends. Tells whether it did.
+    async fn renew_hash(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError>;
     /// Opens a session, unless user or tenant is not active or the password was changed meanwhile: `None`.
     async fn open_session(&self, session: NewSession) -> Result<Option<LiveSession>, StoreError>;
     /// Presents a refresh token, and what its successor would be.
@@ -340,6 +363,8 @@ pub trait Store: Send + Sync + 'static {
     async fn ensure_keys(&self, proposed: Vec<StoredKey>) -> Result<Vec<StoredKey>, StoreError>;
     /// Rotates the keys; one `keys` row, and with `revoke` one `everyone` row. The actor must be an operator.
     async fn rotate_keys(&self, rotation: KeyRotation) -> Result<Written, WriteError>;
+    /// Retires a key that signs no more, before its time: what it signed is refused. The actor must be an operator.
+    async fn retire_key(&self, actor: &Actor, kid: &str) -> Result<Written, WriteError>;
     /// Puts a secret in if there is none of this name, whoever comes first; answers the one that is there.
     async fn ensure_secret(&self, name: &str, proposed: Vec<u8>) -> Result<Vec<u8>, StoreError>;
     /// Puts a setting in if there is none of this name, whoever comes first; answers the one that is there.

@@ -205,7 +205,12 @@ impl Bench {
         let mint = Arc::new(Mint::new(Arc::clone(&keys), settings, any_clock(), Arc::<SystemRandom>::clone(&random)));
         let settings = PasswordSettings { memory_kib: 8, iterations: 1, ..PasswordSettings::default() };
         let passwords = Arc::new(Passwords::new(settings, Arc::<SystemRandom>::clone(&random)).unwrap());
-        let settings = SessionSettings { refresh_ttl: REFRESH_TTL, refresh_budget: 2000, guesses: wishes.limits };
+        let settings = SessionSettings {
+            refresh_ttl: REFRESH_TTL,
+            idle_ttl: REFRESH_TTL,
+            refresh_budget: 2000,
+            guesses: wishes.limits,
+        };
         let permissions: Arc<dyn Permissions> =
             Arc::new(Naive { store: Arc::clone(&store), feed: Arc::clone(&feed), answers: Mutex::default() });
         let parts = SessionParts {

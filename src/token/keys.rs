@@ -65,6 +65,8 @@ pub(super) struct Keys {
     /// Counts the readings that found other keys than the one before.
     pub(super) generation: u64,
     pub(super) signing: SigningKey,
+    /// When they were rotated last: then the next one was made.
+    rotated_at: Timestamp,
     /// A handful: a search costs less than a hash.
     verifying: Vec<VerifyingKey>,
 }
@@ -209,6 +211,18 @@ impl KeySet {
         serde_json::to_string(&Jwks { keys: keys.collect() }).expect("a JWKS holds strings only")
     }
 
+    /// Retires a key that signs no more, before its time: what it signed is refused from now on.
+    pub async fn retire(&self, actor: Actor, kid: &str) -> Result<Written, RotateError> {
+        let written = self.store.retire_key(&actor, kid).await?;
+        self.reload().await?;
+        Ok(written)
+    }
+
+    /// When the keys were rotated last, or made.
+    pub fn rotated_at(&self) -> Timestamp {
+        self.keys().rotated_at
+    }
+
     /// The algorithm that signs now.
     pub fn algorithm(&self) -> Algorithm {
         self.keys().signing.private.algorithm()
@@ -250,6 +264,7 @@ async fn make(
 fn read(vault: &Vault, stored: &[StoredKey]) -> Result<Keys, KeyError> {
     let mut signing = None;
     let mut verifying = Vec::new();
+    let rotated_at = stored.iter().map(|key| key.created_at).max().unwrap_or_default();
     for key in stored.iter().filter(|key| key.state != KeyState::Retired) {
         let unreadable = || KeyError::Unreadable { kid: key.kid.clone() };
         let algorithm: Algorithm = key.algorithm.parse().map_err(|_| unreadable())?;
@@ -272,7 +287,7 @@ fn read(vault: &Vault, stored: &[StoredKey]) -> Result<Keys, KeyError> {
         let retire_at = key.retire_at.filter(|_| key.state == KeyState::Previous);
         verifying.push(VerifyingKey { kid: key.kid.clone(), algorithm, parsed, retire_at, public });
     }
-    Ok(Keys { generation: 0, signing: signing.ok_or(KeyError::NoCurrent)?, verifying })
+    Ok(Keys { generation: 0, signing: signing.ok_or(KeyError::NoCurrent)?, rotated_at, verifying })
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod limit;
 mod mint;
 mod passwords;
 mod refresh;
+mod rotation;
 mod sessions;
 mod vault;
 mod verified;
@@ -26,6 +27,7 @@ pub use keys::{KeyError, KeySet, RotateError};
 pub use limit::{GuessLimits, Rate};
 pub use mint::{Mint, MintError, Minted, Snapshot, TokenPermissions, TokenSettings};
 pub use passwords::{PasswordError, PasswordSettings, Passwords};
+pub use rotation::rotate_keys;
 pub use sessions::{
     Authenticated, Client, Issued, Login, Parts as SessionParts, Permissions, PermissionsError, Secret, SessionError,
     SessionSettings, Sessions,

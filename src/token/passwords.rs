@@ -98,6 +98,12 @@ impl Passwords {
         Ok(equal && is_somebody)
     }
 
+    /// Whether the hash of a password was made with other parameters than those in force.
+    pub fn is_outdated(&self, hash: &PasswordHash) -> bool {
+        let (memory, passes, lanes) = (self.params.m_cost(), self.params.t_cost(), self.params.p_cost());
+        !is_generated(hash) && !hash.0.starts_with(&format!("$argon2id$v=19$m={memory},t={passes},p={lanes}$"))
+    }
+
     /// A secret for a program, and its hash. The secret is shown once.
     pub fn generate_secret(&self) -> (String, PasswordHash) {
         let secret = format!("{SECRET_PREFIX}{}", URL_SAFE_NO_PAD.encode(self.random.bytes::<32>()));
@@ -174,6 +180,17 @@ mod tests {
         let free = passwords.free.lock().unwrap();
         assert!((1..=2).contains(&free.len()), "{} hashes were made at once", free.len());
         assert!(free.iter().all(Memory::is_blank));
+    }
+
+    #[tokio::test]
+    async fn a_hash_is_outdated_when_the_parameters_are_others() {
+        let (old, new) = (passwords(8), {
+            let settings = PasswordSettings { memory_kib: 64, iterations: 2, ..PasswordSettings::default() };
+            Passwords::new(settings, Arc::new(SystemRandom)).unwrap()
+        });
+        let hash = old.hash("right".into()).await.unwrap();
+        assert!(!old.is_outdated(&hash) && new.is_outdated(&hash));
+        assert!(!new.is_outdated(&new.generate_secret().1), "a generated secret has none");
     }
 
     #[tokio::test]

@@ -169,6 +169,8 @@ pub struct Sessions {
 pub struct SessionSettings {
     /// The longest life of a session, and so of its refresh tokens.
     pub refresh_ttl: Duration,
+    /// How long one lives that is not refreshed.
+    pub idle_ttl: Duration,
     /// Refreshes a second that the whole deployment takes.
     pub refresh_budget: u32,
     pub guesses: GuessLimits,
@@ -221,9 +223,11 @@ impl Sessions {
     /// Signs a user in by his password.
     pub async fn sign_in(&self, login: Login, client: &Client) -> Result<Issued, SessionError> {
         // A generated secret is for programs, whose hash is fast: here it would betray by its speed that it is there.
-        let somebody =
+        let password = login.password.clone();
+        let mut somebody =
             self.authenticate(login, client, |hash| !hash.password.as_ref().is_some_and(is_generated)).await?;
         self.check_lockdown(&somebody.tenant, &somebody.credentials.user).await?;
+        self.renew_hash(&mut somebody, password).await;
         let id = self.parts.random.bytes();
         let refresh = self.refresh_tokens.load().first(id, &*self.parts.random);
         self.begin(somebody, id, Some(refresh), self.settings.refresh_ttl, FIRST_PARTY_CLIENT.to_owned(), client).await
@@ -243,6 +247,20 @@ impl Sessions {
         let somebody = self.authenticate(login, client, service).await?;
         self.check_lockdown(&somebody.tenant, &somebody.credentials.user).await?;
         Ok(somebody)
+    }
+
+    /// Hashes a password anew whose hash was made with other parameters than today's. Who signs in does not depend on it.
+    async fn renew_hash(&self, somebody: &mut Authenticated, password: String) {
+        let Parts { store, passwords, .. } = &self.parts;
+        let Some(old) = somebody.credentials.password.as_ref().filter(|hash| passwords.is_outdated(hash)) else {
+            return;
+        };
+        let Ok(new) = passwords.hash(password).await else { return };
+        match store.renew_hash(&somebody.tenant, &somebody.credentials.user, old, &new).await {
+            Ok(true) => somebody.credentials.password = Some(new),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "a password's hash was not renewed"),
+        }
     }
 
     /// What an authenticated user may do.
@@ -321,7 +339,8 @@ impl Sessions {
             password: somebody.credentials.password,
             address: client.address.to_string(),
             user_agent: client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
-            expires_at: self.parts.clock.now().plus(ttl),
+            idle: Some(self.settings.idle_ttl).filter(|idle| *idle < ttl),
+            ends_at: self.parts.clock.now().plus(ttl),
         };
         // Suspended or given another password since the comparison: refused like a wrong one.
         let live = self.parts.store.open_session(session).await?.ok_or(SessionError::Refused)?;

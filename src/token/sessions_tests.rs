@@ -5,8 +5,8 @@ use crate::domain::floors::Freshness;
 use crate::domain::operation::{NewLockdown, NewTenant, Operation, TenantPatch, UserPatch};
 use crate::domain::permission::OPERATOR;
 use crate::domain::records::Status;
-use crate::token::Rate;
 use crate::token::bench::{Bench, REFRESH_TTL, Wishes, client, login};
+use crate::token::{PasswordSettings, Rate};
 
 async fn bench() -> Bench {
     let bench = Bench::new().await;
@@ -73,6 +73,29 @@ async fn wrong_unknown_and_suspended_are_all_the_same_and_cost_the_same() {
         assert!(matches!(answer, Err(SessionError::Refused)), "{what}");
         assert_eq!(bench.passwords.runs(), before + 1, "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_hash_of_former_parameters_is_renewed_at_sign_in() {
+    let bench = bench().await;
+    let former = PasswordSettings { memory_kib: 16, iterations: 3, ..PasswordSettings::default() };
+    let former = Passwords::new(former, Arc::new(crate::runtime::SystemRandom)).unwrap();
+    let hash = former.hash("secret of ben".into()).await.unwrap();
+    bench.does([patch("ben", UserPatch { password: Some(Some(hash.clone())), ..UserPatch::default() })]).await;
+    let stored = async || {
+        let found = bench.store.credentials(&TenantName::first(), "ben").await.unwrap();
+        found.unwrap().password.unwrap()
+    };
+
+    let wrong = Login { password: "wrong".into(), ..login("ben") };
+    bench.sessions.sign_in(wrong, &client()).await.unwrap_err();
+    assert_eq!(stored().await, hash, "not for one who does not know it");
+    let first = bench.sessions.sign_in(login("ben"), &client()).await.unwrap();
+    let renewed = stored().await;
+    assert!(renewed != hash && !bench.passwords.is_outdated(&renewed));
+    let second = bench.sessions.sign_in(login("ben"), &client()).await.unwrap();
+    assert_eq!(stored().await, renewed, "once");
+    assert!(is_live(&bench, &first.session).await && is_live(&bench, &second.session).await);
 }
 
 #[tokio::test]

@@ -229,7 +229,8 @@ impl Bench {
             password: None,
             address: "192.0.2.1".to_owned(),
             user_agent: "bench".to_owned(),
-            expires_at: self.after(SESSION_LIFE),
+            idle: None,
+            ends_at: self.after(SESSION_LIFE),
         }
     }
 

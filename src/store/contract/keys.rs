@@ -123,6 +123,29 @@ pub(crate) async fn a_key_that_is_out_of_use_stays_so(bench: Bench) {
     assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
 }
 
+pub(crate) async fn of_two_rotations_at_once_the_second_is_refused(bench: Bench) {
+    first_keys(&bench).await;
+    let second = rotation(&bench, &SYSTEM, "k2", "k4");
+    bench.store.rotate_keys(rotation(&bench, &SYSTEM, "k2", "k3")).await.unwrap();
+    let refused = bench.watched(bench.store.rotate_keys(second)).await;
+    assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+}
+
+pub(crate) async fn a_key_is_retired_before_its_time(bench: Bench) {
+    company(&bench).await;
+    first_keys(&bench).await;
+    let retire = async |actor: &Actor, kid: &str| bench.watched(bench.store.retire_key(actor, kid)).await;
+    for kid in ["k1", "k2", "k9"] {
+        assert!(matches!(retire(&SYSTEM, kid).await, Err(Refusal::Invalid(_))), "{kid}");
+    }
+    bench.store.rotate_keys(rotation(&bench, &SYSTEM, "k2", "k3")).await.unwrap();
+    let max = bench.actor("default", "max").await;
+    assert_eq!(retire(&max, "k1").await, Err(Refusal::NotAllowed(OPERATOR)));
+    assert_eq!(retire(&SYSTEM, "k1").await.unwrap(), ["keys / changed"]);
+    assert_eq!(states(&bench).await, named(&[("k2", KeyState::Current), ("k3", KeyState::Next)]));
+    assert!(retire(&SYSTEM, "k1").await.unwrap().is_empty(), "it is so already");
+}
+
 pub(crate) async fn only_an_operator_rotates(bench: Bench) {
     company(&bench).await;
     first_keys(&bench).await;

@@ -97,6 +97,9 @@ macro_rules! contract_suite {
                 a_session_ends_once
                 an_administrator_ends_one_session
                 signing_out_is_one_row_and_ends_all
+                signing_out_a_tenant_is_one_row_and_ends_all_in_it
+                an_idle_session_is_over_and_a_used_one_goes_on
+                a_renewed_hash_ends_nothing
                 the_end_of_a_tenant_ends_all_in_it
                 a_new_password_of_ones_own_ends_the_other_sessions
                 a_new_password_by_another_ends_all_sessions
@@ -120,6 +123,8 @@ macro_rules! contract_suite {
                 keys_rotate_and_retire
                 revoked_keys_verify_nothing
                 a_key_that_is_out_of_use_stays_so
+                of_two_rotations_at_once_the_second_is_refused
+                a_key_is_retired_before_its_time
                 only_an_operator_rotates
                 secrets_and_settings_are_whose_comes_first
                 one_lockdown_at_a_time

@@ -11,8 +11,8 @@ use crate::store::{NewSession, Rotation};
 use super::bench::{Bench, GRACE, SESSION_LIFE, digest, password};
 use super::company::company;
 use super::words::{
-    add_tenant, add_user, delete_tenant, delete_user, patch_user, set_status, set_tenant_status, sign_out, suspend,
-    tenant, user, within,
+    add_tenant, add_user, delete_tenant, delete_user, patch_user, set_status, set_tenant_status, sign_out,
+    sign_out_tenant, suspend, tenant, user, within,
 };
 
 const ONE_MS: Duration = Duration::from_millis(1);
@@ -22,7 +22,7 @@ pub(crate) async fn a_session_is_opened_for_who_may(bench: Bench) {
     let new = NewSession { password: Some(password("ben")), ..bench.new_session("default", "ben", 1) };
     let live = bench.store.open_session(new.clone()).await.unwrap().unwrap();
     assert_eq!((&live.id, &live.tenant, &live.user), (&new.id, &new.tenant, &new.user));
-    assert_eq!(live.expires_at, new.expires_at);
+    assert_eq!(live.expires_at, new.ends_at);
     assert_eq!(bench.store.load_session(&new.id).await.unwrap().value, Some(live));
 
     let open = async |new: NewSession| {
@@ -173,6 +173,63 @@ pub(crate) async fn signing_out_is_one_row_and_ends_all(bench: Bench) {
     assert!(!bench.is_live(&one).await && !bench.is_live(&other).await && bench.is_live(&cleos).await);
     let later = bench.session("ben").await;
     assert!(bench.is_live(&later).await, "one that was opened after it is none of those");
+}
+
+pub(crate) async fn signing_out_a_tenant_is_one_row_and_ends_all_in_it(bench: Bench) {
+    company(&bench).await;
+    let (zoe, ben) = (bench.session_in("acme", "zoe").await, bench.session("ben").await);
+    assert_eq!(bench.rows(sign_out_tenant("acme")).await, ["tenant acme/acme signed_out"]);
+    assert!(!bench.is_live(&zoe).await && bench.is_live(&ben).await);
+    let later = bench.session_in("acme", "zoe").await;
+    assert!(bench.is_live(&later).await, "the tenant goes on");
+    assert_eq!(bench.refused(sign_out_tenant("nowhere")).await, Refusal::UnknownTenant);
+    let max = bench.actor("default", "max").await;
+    let refused = bench.refused_as(&max, sign_out_tenant("default")).await;
+    assert!(matches!(refused, Refusal::NotAllowed(_)), "there may be operators in it: {refused:?}");
+}
+
+pub(crate) async fn an_idle_session_is_over_and_a_used_one_goes_on(bench: Bench) {
+    company(&bench).await;
+    let idle = GRACE * 3;
+    let ends_at = bench.after(GRACE * 4);
+    let new = NewSession { idle: Some(idle), ends_at, ..bench.new_session("default", "ben", 1) };
+    let live = bench.store.open_session(new.clone()).await.unwrap().unwrap();
+    assert_eq!(live.expires_at, bench.after(idle));
+    bench.pass(GRACE * 2);
+    let rotation = bench.store.rotate(&new.id, &digest(1), &digest(2)).await.unwrap();
+    let Rotation::Rotated(live) = rotation else { panic!("{rotation:?}") };
+    assert_eq!(live.expires_at, ends_at, "three further, but not beyond its end");
+    assert_eq!(bench.store.load_session(&new.id).await.unwrap().value, Some(live));
+    bench.pass(GRACE);
+    assert!(bench.is_live(&new.id).await, "it was used");
+    bench.pass(GRACE);
+    assert!(!bench.is_live(&new.id).await, "all its time is up");
+
+    let unused = NewSession { idle: Some(idle), ..bench.new_session("default", "ben", 1) };
+    bench.store.open_session(unused.clone()).await.unwrap().unwrap();
+    bench.pass(idle);
+    assert!(!bench.is_live(&unused.id).await);
+    assert_eq!(bench.store.rotate(&unused.id, &digest(1), &digest(2)).await.unwrap(), Rotation::Over);
+}
+
+pub(crate) async fn a_renewed_hash_ends_nothing(bench: Bench) {
+    company(&bench).await;
+    let set = |hash| patch_user("ben", UserPatch { password: Some(Some(hash)), ..UserPatch::default() });
+    bench.does([set(password("old"))]).await;
+    let (session, head) = (bench.session("ben").await, bench.head().await);
+    let home = tenant("default");
+    let renew = async |id: &str, old: &str, new: &str| {
+        bench.store.renew_hash(&home, &user(id), &password(old), &password(new)).await.unwrap()
+    };
+    assert!(!renew("ben", "older", "new").await, "it is another one by now");
+    assert!(!renew("nobody", "old", "new").await);
+    assert!(renew("ben", "old", "new").await);
+    let found = bench.store.credentials(&home, "ben").await.unwrap().unwrap();
+    assert_eq!(found.password, Some(password("new")));
+    assert!(bench.is_live(&session).await);
+    assert_eq!(bench.head().await, head, "nobody's permissions are others");
+    bench.does([set(password("newer"))]).await;
+    assert!(!bench.is_live(&session).await, "a new password still ends it");
 }
 
 pub(crate) async fn the_end_of_a_tenant_ends_all_in_it(bench: Bench) {

@@ -38,6 +38,7 @@ pub(crate) fn within(name: &str, mut operation: Operation) -> Operation {
     match &mut operation {
         Op::PatchTenant { tenant: t, .. }
         | Op::DeleteTenant { tenant: t }
+        | Op::EndTenantSessions { tenant: t }
         | Op::CreateUser { tenant: t, .. }
         | Op::PatchUser { tenant: t, .. }
         | Op::DeleteUser { tenant: t, .. }
@@ -178,4 +179,8 @@ pub(crate) fn exclude(name: &str, other: &str) -> Operation {
 
 pub(crate) fn sign_out(id: &str) -> Operation {
     Operation::EndSessions { tenant: first(), user: user(id) }
+}
+
+pub(crate) fn sign_out_tenant(name: &str) -> Operation {
+    Operation::EndTenantSessions { tenant: tenant(name) }
 }

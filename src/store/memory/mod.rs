@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::limits::TAIL_PAGE_ROWS;
+use crate::domain::operation::PasswordHash;
 use crate::domain::records::{
     GrantRecord, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, Status, TenantRecord, UserRecord,
 };
@@ -21,8 +22,8 @@ use crate::domain::{
 };
 
 use super::{
-    Credentials, KeyRotation, KeyState, LiveSession, Loaded, NewSession, Outcome, RoleFacts, Rotation, Store,
-    StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UserFacts, WriteError, Written,
+    Credentials, KEY_IN_USE, KeyRotation, KeyState, LiveSession, Loaded, NewSession, Outcome, RoleFacts, Rotation,
+    Store, StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UNKNOWN_KEY, UserFacts, WriteError, Written,
 };
 use state::{RefreshChain, Session, State, Tenant, holds};
 use transaction::Transaction;
@@ -259,6 +260,20 @@ impl Store for MemoryStore {
         }))
     }
 
+    async fn renew_hash(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        Ok(self.alter(|state, _| {
+            let users = state.tenants.get_mut(tenant).map(|tenant| &mut tenant.users);
+            let found = users.and_then(|users| users.get_mut(user)).filter(|user| user.password.as_ref() == Some(old));
+            found.map(|user| user.password = Some(new.clone())).is_some()
+        }))
+    }
+
     async fn open_session(&self, new: NewSession) -> Result<Option<LiveSession>, StoreError> {
         let mut inner = self.lock();
         let (head, now) = (inner.head(), self.clock.now());
@@ -267,6 +282,9 @@ impl Store for MemoryStore {
             return Ok(None);
         }
         let session = Session {
+            expires_at: new.expires_at(now),
+            idle: new.idle,
+            ends_at: new.ends_at,
             tenant: new.tenant,
             user: new.user,
             begun: head,
@@ -277,7 +295,6 @@ impl Store for MemoryStore {
             created_at: now,
             last_refresh_at: now,
             seq: head,
-            expires_at: new.expires_at,
         };
         inner.state.sessions.insert(new.id.clone(), session);
         let live = inner.state.live_session(&new.id, now);
@@ -309,7 +326,10 @@ impl Store for MemoryStore {
                 chain.issued_at = now;
                 session.last_refresh_at = now;
                 session.seq = head;
-                return Rotation::Rotated(live);
+                if let Some(idle) = session.idle {
+                    session.expires_at = now.plus(idle).min(session.ends_at);
+                }
+                return Rotation::Rotated(LiveSession { expires_at: session.expires_at, ..live });
             }
             if chain.used.last().is_some_and(|(last, used)| last == presented && now.since(*used) < grace) {
                 return Rotation::Succeeded(live);
@@ -426,7 +446,7 @@ impl Store for MemoryStore {
         let ((), written) = self.transact(rotation.actor, |transaction| {
             transaction.for_operators().map_err(|refusal| (0, refusal))?;
             let fresh = [&rotation.current.kid, &rotation.next.kid];
-            let out_of_use = |key: &StoredKey| matches!(key.state, KeyState::Previous | KeyState::Retired);
+            let out_of_use = |key: &StoredKey| key.state != KeyState::Next;
             if transaction.state.keys.iter().any(|key| out_of_use(key) && fresh.contains(&&key.kid)) {
                 return Err((0, Refusal::Invalid("this key was in use before")));
             }
@@ -449,6 +469,21 @@ impl Store for MemoryStore {
             } else if rotation.revoke {
                 transaction.log(Target::Everyone, Effect::Changed);
             }
+            Ok(())
+        })?;
+        Ok(written)
+    }
+
+    async fn retire_key(&self, actor: &Actor, kid: &str) -> Result<Written, WriteError> {
+        let ((), written) = self.transact(actor.clone(), |transaction| {
+            transaction.for_operators().map_err(|refusal| (0, refusal))?;
+            let found = transaction.state.keys.iter_mut().find(|key| key.kid == kid).ok_or((0, UNKNOWN_KEY))?;
+            match found.state {
+                KeyState::Current | KeyState::Next => return Err((0, KEY_IN_USE)),
+                KeyState::Retired => return Ok(()),
+                KeyState::Previous => found.state = KeyState::Retired,
+            }
+            transaction.log(Target::Keys, Effect::Changed);
             Ok(())
         })?;
         Ok(written)

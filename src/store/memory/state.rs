@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{
     GrantRecord, Granted, Identity, LockdownRecord, ReplicaRecord, RoleRecord, Status, TenantRecord, UserKind,
@@ -80,6 +82,8 @@ pub(super) struct Session {
     pub(super) last_refresh_at: Timestamp,
     pub(super) seq: Seq,
     pub(super) expires_at: Timestamp,
+    pub(super) idle: Option<Duration>,
+    pub(super) ends_at: Timestamp,
 }
 
 /// The refresh tokens of one session.

@@ -134,6 +134,7 @@ impl<'a> Transaction<'a> {
             }
             Op::EndSession { tenant, user, session } => self.end_session_of(&tenant, &user, &session),
             Op::EndSessions { tenant, user } => self.end_sessions_of(&tenant, &user),
+            Op::EndTenantSessions { tenant } => self.end_tenant_sessions(&tenant),
             Op::SetLockdown(new) => self.set_lockdown(new),
         }
     }
@@ -199,6 +200,13 @@ impl<'a> Transaction<'a> {
             }
         }
         Ok(Resource::Tenant(self.tenant(name)?.record(name)))
+    }
+
+    fn end_tenant_sessions(&mut self, name: &TenantName) -> Done {
+        self.tenant(name)?;
+        let seq = self.log(Target::Tenant { tenant: name.clone() }, Effect::SignedOut);
+        self.tenant(name)?.ended_before = seq;
+        Ok(Resource::Nothing)
     }
 
     fn delete_tenant(&mut self, name: &TenantName) -> Done {

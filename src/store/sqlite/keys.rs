@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use crate::domain::records::ReplicaRecord;
 use crate::domain::rules::Refusal;
 use crate::domain::{Actor, Timestamp};
-use crate::store::{KeyRotation, KeyState, Loaded, StoredKey, Written};
+use crate::store::{KEY_IN_USE, KeyRotation, KeyState, Loaded, StoredKey, UNKNOWN_KEY, Written};
 
 use super::facts::TenantFacts;
 use super::log;
@@ -106,7 +106,7 @@ impl Work for KeyRotation {
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
         // A key that was put out of use never comes back into it.
         const OUT_OF_USE: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE kid IN ($1, $2) \
-             AND state IN ('previous', 'retired')) AS found";
+             AND state IN ('current', 'previous', 'retired')) AS found";
         let refused = |refusal| Fault::Refused { index: 0, refusal };
         let (sql, args) = TenantFacts::question(&self.actor, transaction.now, None);
         let (common, _) = TenantFacts::read(&self.actor, &transaction.one(sql, args).await?)?;
@@ -137,6 +137,35 @@ impl Work for KeyRotation {
         args.extend(args![i64::from(self.revoke), self.retire_at, i64::from(self.sessions)]);
         let summary = Some(if self.revoke { "signing keys revoked" } else { "signing keys rotated" }.to_owned());
         let changes = transaction.operate(&self.actor, Script { sql, args, summary }).await?;
+        transaction.written(changes).await
+    }
+}
+
+/// Retires a key that signs no more.
+pub(super) struct Retirement {
+    pub(super) actor: Actor,
+    pub(super) kid: String,
+}
+
+#[async_trait]
+impl Work for Retirement {
+    type Answer = Written;
+
+    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
+        const FIND: &str = "SELECT (SELECT state FROM keys WHERE kid = $1) AS state";
+        let refused = |refusal| Fault::Refused { index: 0, refusal };
+        let (sql, args) = TenantFacts::question(&self.actor, transaction.now, None);
+        let (common, _) = TenantFacts::read(&self.actor, &transaction.one(sql, args).await?)?;
+        common.entered(None).map_err(refused)?;
+        let row = transaction.one(FIND, args![self.kid.as_str()]).await?;
+        match get::<Option<&str>>(&row, "state")? {
+            None => return Err(refused(UNKNOWN_KEY)),
+            Some("current" | "next") => return Err(refused(KEY_IN_USE)),
+            _ => {}
+        }
+        let sql = operation!("UPDATE keys SET state = 'retired' WHERE kid = $5 AND state = 'previous'");
+        let script = Script { sql, args: args![self.kid.as_str()], summary: Some("signing key retired".to_owned()) };
+        let changes = transaction.operate(&self.actor, script).await?;
         transaction.written(changes).await
     }
 }

@@ -29,11 +29,12 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::domain::operation::PasswordHash;
 use crate::domain::records::{
     GrantRecord, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, TenantRecord, UserRecord,
 };
 use crate::domain::{
-    Clock, Effect, LogRow, Random, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
+    Actor, Clock, Effect, LogRow, Random, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
 };
 
 use super::{
@@ -187,6 +188,18 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn renew_hash(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        let work =
+            sessions::RenewHash { tenant: tenant.clone(), user: user.clone(), old: old.clone(), new: new.clone() };
+        Ok(self.queue.write(work).await?)
+    }
+
     async fn open_session(&self, session: NewSession) -> Result<Option<LiveSession>, StoreError> {
         Ok(self.queue.write(sessions::Opening(session)).await?)
     }
@@ -268,6 +281,10 @@ impl Store for SqliteStore {
 
     async fn rotate_keys(&self, rotation: KeyRotation) -> Result<Written, WriteError> {
         Ok(self.queue.write(rotation).await?)
+    }
+
+    async fn retire_key(&self, actor: &Actor, kid: &str) -> Result<Written, WriteError> {
+        Ok(self.queue.write(keys::Retirement { actor: actor.clone(), kid: kid.to_owned() }).await?)
     }
 
     async fn ensure_secret(&self, name: &str, proposed: Vec<u8>) -> Result<Vec<u8>, StoreError> {

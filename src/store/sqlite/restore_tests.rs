@@ -61,7 +61,8 @@ impl Bench {
             password: None,
             address: String::new(),
             user_agent: String::new(),
-            expires_at: "2030-01-01T00:00:00Z".parse().unwrap(),
+            idle: None,
+            ends_at: "2030-01-01T00:00:00Z".parse().unwrap(),
         };
         assert!(self.store.open_session(session).await.unwrap().is_some());
         id

@@ -1,8 +1,11 @@
 //! Sessions: opened, refreshed, ended, listed.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
+use crate::domain::operation::PasswordHash;
 use crate::domain::records::{Page, SessionRecord};
 use crate::domain::{Actor, Effect, SessionId, TenantName, Timestamp, UserId};
 use crate::store::{Credentials, LiveSession, Loaded, NewSession, Rotation, TokenDigest, Written};
@@ -25,14 +28,15 @@ impl Work for Opening {
         const OPEN: &str = "DELETE FROM sessions WHERE id IN ( \
                  SELECT id FROM sessions WHERE expires_at <= $5 ORDER BY expires_at LIMIT 2); \
              INSERT INTO sessions (id, user, begun, refresh, issued_at, seen, address, user_agent, created_at, \
-                 last_refresh_at, expires_at) \
-             SELECT $1, u.no, h.head, $4, $5, h.head, $6, $7, $5, $5, $8 \
+                 last_refresh_at, expires_at, idle, ends_at) \
+             SELECT $1, u.no, h.head, $4, $5, h.head, $6, $7, $5, $5, $8, $10, $11 \
              FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $3 \
                  JOIN (SELECT COALESCE(MAX(seq), 0) AS head FROM changes) h \
              WHERE t.name = $2 AND t.status = 'active' AND u.status = 'active' AND $8 > $5 \
                AND ($9 IS NULL OR u.password = $9) \
              RETURNING 1 AS opened";
         let Self(new) = self;
+        let expires_at = new.expires_at(transaction.now);
         let args = args![
             new.id.as_str(),
             new.tenant.as_str(),
@@ -41,16 +45,40 @@ impl Work for Opening {
             transaction.now,
             new.address.as_str(),
             new.user_agent.as_str(),
-            new.expires_at,
+            expires_at,
             new.password.as_ref().map(|hash| hash.0.as_str()),
+            new.idle.map(|idle| i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)),
+            new.ends_at,
         ];
         let opened = !transaction.all(OPEN, args).await?.is_empty();
         Ok(opened.then(|| LiveSession {
             id: new.id.clone(),
             tenant: new.tenant.clone(),
             user: new.user.clone(),
-            expires_at: new.expires_at,
+            expires_at,
         }))
+    }
+}
+
+/// Renews the hash of a password.
+pub(super) struct RenewHash {
+    pub(super) tenant: TenantName,
+    pub(super) user: UserId,
+    pub(super) old: PasswordHash,
+    pub(super) new: PasswordHash,
+}
+
+#[async_trait]
+impl Work for RenewHash {
+    type Answer = bool;
+
+    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<bool, Fault> {
+        const RENEW: &str = "UPDATE acting SET rehashing = 1; \
+             UPDATE users SET password = $4 WHERE id = $2 AND password = $3 \
+                 AND tenant = (SELECT no FROM tenants WHERE name = $1) RETURNING 1 AS renewed; \
+             UPDATE acting SET rehashing = 0";
+        let args = args![self.tenant.as_str(), self.user.as_str(), self.old.0.as_str(), self.new.0.as_str()];
+        Ok(!transaction.all(RENEW, args).await?.is_empty())
     }
 }
 
@@ -66,11 +94,11 @@ impl Work for Rotating {
     type Answer = Rotation;
 
     async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Rotation, Fault> {
-        const FACTS: &str = "SELECT s.refresh, s.previous, s.issued_at, l.id, l.tenant_name, l.user_id, l.expires_at, \
+        const FACTS: &str = "SELECT s.refresh, s.previous, s.issued_at, s.idle, s.ends_at, l.id, l.tenant_name, l.user_id, l.expires_at, \
                  EXISTS (SELECT 1 FROM used_tokens u WHERE u.session = s.id AND u.digest = $2) AS used \
              FROM sessions s LEFT JOIN standing_sessions l ON l.id = $1 AND l.expires_at > $3 WHERE s.id = $1";
         const ROTATE: &str = "INSERT INTO used_tokens (session, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING; \
-             UPDATE sessions SET previous = refresh, refresh = $3, issued_at = $4, last_refresh_at = $4, \
+             UPDATE sessions SET previous = refresh, refresh = $3, issued_at = $4, last_refresh_at = $4, expires_at = $5, \
                  seen = (SELECT COALESCE(MAX(seq), 0) FROM changes) WHERE id = $1";
         let (id, now) = (self.session.as_str(), transaction.now);
         let rows = transaction.all(FACTS, args![id, &self.presented[..], now]).await?;
@@ -78,14 +106,19 @@ impl Work for Rotating {
         if get::<Option<&str>>(row, "id")?.is_none() {
             return Ok(Rotation::Over);
         }
-        let live = live_session(row)?;
+        let mut live = live_session(row)?;
         let (current, previous) = (digest(row, "refresh")?, digest(row, "previous")?);
         let young = now.since(time(row, "issued_at")?) < transaction.options.refresh_grace;
         if current == Some(self.presented) {
             if young {
                 return Ok(Rotation::Kept(live));
             }
-            transaction.execute(ROTATE, args![id, &self.presented[..], &self.successor[..], now]).await?;
+            if let Some(idle) = get::<Option<i64>>(row, "idle")?.and_then(|idle| u64::try_from(idle).ok()) {
+                let ends_at = maybe_time(row, "ends_at")?.unwrap_or(live.expires_at);
+                live.expires_at = now.plus(Duration::from_millis(idle)).min(ends_at);
+            }
+            let args = args![id, &self.presented[..], &self.successor[..], now, live.expires_at];
+            transaction.execute(ROTATE, args).await?;
             return Ok(Rotation::Rotated(live));
         }
         if previous == Some(self.presented) && young {

@@ -399,6 +399,7 @@ async fn sessions_end_in_the_log_and_stay_over() {
         ("UPDATE users SET sign_outs = sign_outs + 1 WHERE id = 'ben'", "user ben signed_out"),
         ("UPDATE users SET password = 'y' WHERE id = 'ben'", "user ben signed_out"),
         ("UPDATE tenants SET status = 'suspended'; UPDATE tenants SET status = 'active'", "tenant default suspended"),
+        ("UPDATE tenants SET sign_outs = sign_outs + 1 WHERE name = 'default'", "tenant default signed_out"),
         ("UPDATE meta SET sign_outs = sign_outs + 1", "everyone  keys_revoked"),
     ] {
         run(&shell.file(), "DELETE FROM sessions").await;

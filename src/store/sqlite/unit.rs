@@ -129,6 +129,11 @@ async fn decide(
                 decide::delete_tenant(f, tenant)
             })
         }
+        Op::EndTenantSessions { tenant } => {
+            asked!(TenantFacts, TenantFacts::question(asker, now, Some(tenant)), |_r, _p, f| {
+                decide::end_tenant_sessions(f, tenant)
+            })
+        }
         Op::SetLockdown(new) => {
             let place = new.as_ref().and_then(|new| new.tenant.as_ref());
             asked!(TenantFacts, TenantFacts::question(asker, now, place), |_r, _p, f| {

@@ -7,7 +7,7 @@ mod users;
 
 pub(super) use grants::{Thing, grant, revoke};
 pub(super) use roles::{RoleEdit, create_role, delete_role, edit_role};
-pub(super) use tenants::{create_tenant, delete_tenant, patch_tenant, set_lockdown};
+pub(super) use tenants::{create_tenant, delete_tenant, end_tenant_sessions, patch_tenant, set_lockdown};
 pub(super) use users::{create_user, delete_user, end_session, end_sessions, patch_user};
 
 use crate::domain::operation::Resource;

@@ -55,6 +55,13 @@ pub(in super::super) fn delete_tenant(facts: &TenantFacts, name: &TenantName) ->
     Ok(Plan::script(sql, args![name.as_str()], Resource::Nothing).losing_operator_if(true))
 }
 
+/// Always a change, as for a user.
+pub(in super::super) fn end_tenant_sessions(facts: &TenantFacts, name: &TenantName) -> Decided {
+    facts.tenant.as_ref().ok_or(Refusal::UnknownTenant)?;
+    let sql = operation!("UPDATE tenants SET sign_outs = sign_outs + 1 WHERE name = $5");
+    Ok(Plan::script(sql, args![name.as_str()], Resource::Nothing))
+}
+
 pub(in super::super) fn set_lockdown(facts: &TenantFacts, new: Option<&NewLockdown>, now: Timestamp) -> Decided {
     let in_force = facts.lockdown.as_ref().filter(|old| old.until.is_none_or(|until| until > now));
     let Some(new) = new else {
