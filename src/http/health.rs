@@ -65,6 +65,7 @@ async fn metrics(services: web::Data<Services>) -> HttpResponse {
     let totals = services.hub.totals();
     metrics::gauge!("permcast_connections").set(totals.connections as f64);
     metrics::gauge!("permcast_connections_registered").set(totals.registered as f64);
+    metrics::gauge!("permcast_refresh_budget").set(f64::from(services.hub.refresh_budget()));
     let (users, roles) = services.cache.len();
     metrics::gauge!("permcast_cache_entries", "kind" => "user").set(users as f64);
     metrics::gauge!("permcast_cache_entries", "kind" => "role").set(roles as f64);

@@ -117,6 +117,11 @@ impl Hub {
         self.refresh_budget.store(per_second.max(1), Ordering::Relaxed);
     }
 
+    /// Refreshes a second that the deployment takes.
+    pub fn refresh_budget(&self) -> u32 {
+        self.refresh_budget.load(Ordering::Relaxed)
+    }
+
     /// How many replicas share the budget.
     pub fn set_live_replicas(&self, replicas: u32) {
         self.live_replicas.store(replicas.max(1), Ordering::Relaxed);

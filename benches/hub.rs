@@ -1,6 +1,6 @@
 //! What the hub costs: registering, telling one user, telling a role that all connections rest on.
 //!
-//! `cargo bench --bench push`. No sockets: the way of a frame through the kernel is measured beside a running replica.
+//! `cargo bench --bench hub`. No sockets: what real ones cost, `benches/push` measures.
 
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
