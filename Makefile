@@ -12,10 +12,10 @@ PROFILE_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 SDK_SOURCES := $(shell find sdk/js/src -type f)
 WEB_SOURCES := $(shell find web-demo/src web-demo/public -type f) web-demo/index.html web-demo/vite.config.ts web-demo/tsconfig.json
 
-.PHONY: help demo test soak chaos web sdk build lint clean
+.PHONY: help demo test soak chaos bench-push web sdk build lint clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: web ## build and run the demo: two replicas, a broker, a small company
 	@PROFILE=$(PROFILE) PROFILE_DIR=$(PROFILE_DIR) scripts/demo $(ARGS)
@@ -35,6 +35,9 @@ chaos: ## real processes under faults, and a checker: make chaos DURATION=10m SE
 	@scripts/need cargo nats-server sqlite3
 	PERMCAST_CHAOS_DURATION=$(DURATION) PERMCAST_CHAOS_SEED=$(SEED) PERMCAST_CHAOS_FAULTS=$(FAULTS) \
 		cargo test --locked --release --test chaos the_guarantee -- --nocapture
+
+bench-push: web ## push under load beside nats-server and a bare loop: make bench-push ARGS="fanout --rounds 3"
+	cargo bench --locked --bench push -- --json target/bench-push.json $(ARGS)
 
 web: web-demo/dist/index.html ## build the web app
 

@@ -153,7 +153,8 @@ async fn administrators(
             password: None,
             address: String::new(),
             user_agent: String::new(),
-            expires_at: Timestamp::from_millis(i64::MAX),
+            idle: None,
+            ends_at: Timestamp::from_millis(i64::MAX),
         })
         .await?;
     opened.ok_or("ada may not sign in")?;

@@ -183,7 +183,7 @@ impl Client {
                 self.welcome.set(true);
                 permit.take();
                 self.clients.live.set(self.clients.live.get() + 1);
-                self.clients.welcomed.borrow_mut().push((at, at - due));
+                self.clients.welcomed.borrow_mut().push((at, at.saturating_sub(due)));
                 self.clients.grown.notify_one();
             } else if wire::find(message, b"\"refreshed\"").is_some() {
                 self.clients.refreshed.borrow_mut().fresh_at.push(at);
