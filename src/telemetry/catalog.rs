@@ -114,7 +114,11 @@ pub const METRICS: &[Metric] = &[
     gauge("permcast_cache_entries", Label::Of("kind", &["user", "role"]), "entries of the permission cache"),
     gauge("permcast_connections", Label::None, "connections, those included that have not said hello yet"),
     gauge("permcast_connections_registered", Label::None, "connections that are told of changes"),
-    gauge("permcast_refresh_budget", Label::None, "refreshes a second over which the clients of a wide change are spread"),
+    gauge(
+        "permcast_refresh_budget",
+        Label::None,
+        "refreshes a second over which the clients of a wide change are spread",
+    ),
     counter("permcast_connections_closed_total", Label::Free(&["code"]), "connections closed, by close code"),
     // Who asks.
     counter("permcast_http_requests_total", Label::Free(&["route", "status"]), "requests answered"),
