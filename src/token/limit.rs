@@ -16,7 +16,14 @@ pub struct Rate {
     pub every: Duration,
 }
 
-/// How many failures are borne.
+impl Rate {
+    /// What one of so many replicas lets in, so that all together let in no more than this; one at least.
+    fn shared_by(self, replicas: u32) -> Self {
+        Self { burst: (self.burst / replicas).max(1), every: self.every * replicas }
+    }
+}
+
+/// How many failures are borne, by all replicas together: each has its share, as failures are not written down.
 #[derive(Debug, Clone, Copy)]
 pub struct GuessLimits {
     /// For one account from one address.
@@ -118,6 +125,9 @@ impl Moments {
 /// The failures of late.
 #[derive(Debug)]
 pub(super) struct Guesses {
+    /// Of the deployment.
+    whole: GuessLimits,
+    /// This replica's share.
     limits: GuessLimits,
     /// When all failures under a key will be forgiven (a leaky bucket in one word).
     forgiven: Moments,
@@ -127,7 +137,19 @@ pub(super) struct Guesses {
 
 impl Guesses {
     pub(super) fn new(limits: GuessLimits) -> Self {
-        Self { limits, forgiven: Moments::new(limits.entries_max), known: Moments::new(limits.entries_max) }
+        Self {
+            whole: limits,
+            limits,
+            forgiven: Moments::new(limits.entries_max),
+            known: Moments::new(limits.entries_max),
+        }
+    }
+
+    /// How many replicas share the limits.
+    pub(super) fn set_live_replicas(&mut self, replicas: u32) {
+        let share = |rate: Rate| rate.shared_by(replicas.max(1));
+        let GuessLimits { pair, account, address, entries_max } = self.whole;
+        self.limits = GuessLimits { pair: share(pair), account: share(account), address: share(address), entries_max };
     }
 
     /// Lets an attempt in, counted as a failure until it [succeeds](Self::succeeded), so that attempts side by side cannot
@@ -241,6 +263,19 @@ mod tests {
         }
         assert!(guesses.admit(&attempt("another", "2001:db8::ffff"), at(0)).is_err());
         assert_eq!(guesses.admit(&attempt("another", "2001:db8:0:1::1"), at(0)), Ok(()));
+    }
+
+    #[test]
+    fn replicas_share_what_all_together_bear() {
+        let mut replicas = [Guesses::new(limits()), Guesses::new(limits()), Guesses::new(limits())];
+        replicas.iter_mut().for_each(|guesses| guesses.set_live_replicas(3));
+        let ben = attempt("ben", "192.0.2.1");
+        let mut admitted = |now| -> usize {
+            replicas.iter_mut().map(|guesses| (0..50).filter(|_| guesses.admit(&ben, at(now)).is_ok()).count()).sum()
+        };
+        assert_eq!(admitted(0), 3);
+        assert_eq!(admitted(29), 0);
+        assert_eq!(admitted(30), 3, "one each 10 s, over all of them");
     }
 
     #[test]

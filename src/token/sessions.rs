@@ -207,8 +207,9 @@ impl Sessions {
         self.settings.refresh_ttl
     }
 
-    /// Says how many replicas share the budget of refreshes.
+    /// Says how many replicas share the budget of refreshes and the limits on guessing.
     pub fn set_live_replicas(&self, replicas: u32) {
+        self.guesses().set_live_replicas(replicas);
         self.budget().set_live_replicas(replicas);
     }
 
