@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::history::{Blinds, Fault};
 use super::process::{Broker, Replica};
+use super::proxy::{Fate, Way};
 use super::rng::Rng;
 use super::world::World;
 
@@ -21,6 +22,13 @@ pub(crate) enum Kind {
     NatsKill,
     NatsStop,
     NatsOutage,
+    /// A replica hears nothing of the broker.
+    NatsDeaf,
+    /// The broker hears nothing of a replica.
+    NatsMute,
+    NatsSlow,
+    /// Loses some of a replica's messages, doubles and damages others.
+    NatsLossy,
     DatabaseLocked,
     DatabaseGone,
 }
@@ -32,6 +40,10 @@ pub(crate) const ALL: &[Kind] = &[
     Kind::NatsKill,
     Kind::NatsStop,
     Kind::NatsOutage,
+    Kind::NatsDeaf,
+    Kind::NatsMute,
+    Kind::NatsSlow,
+    Kind::NatsLossy,
     Kind::DatabaseLocked,
     Kind::DatabaseGone,
 ];
@@ -45,6 +57,10 @@ impl Kind {
             Self::NatsKill => "nats-kill",
             Self::NatsStop => "nats-stop",
             Self::NatsOutage => "nats-outage",
+            Self::NatsDeaf => "nats-deaf",
+            Self::NatsMute => "nats-mute",
+            Self::NatsSlow => "nats-slow",
+            Self::NatsLossy => "nats-lossy",
             Self::DatabaseLocked => "database-locked",
             Self::DatabaseGone => "database-gone",
         }
@@ -134,6 +150,36 @@ async fn act(world: &World, kind: Kind, rng: &mut Rng) -> Option<Blinds> {
             tokio::time::sleep(for_a_while(rng, 500, 5000)).await;
             for broker in &mut brokers {
                 broker.start().await;
+            }
+            Some(Blinds::Nobody)
+        }
+        Kind::NatsDeaf | Kind::NatsMute => {
+            let (_, ways) = free(&world.ways, rng)?;
+            let way = if kind == Kind::NatsDeaf { Way::Down } else { Way::Up };
+            ways.iter().for_each(|proxy| proxy.swallow(way, true));
+            tokio::time::sleep(for_a_while(rng, 500, 6000)).await;
+            ways.iter().for_each(|proxy| proxy.swallow(way, false));
+            Some(Blinds::Nobody)
+        }
+        Kind::NatsSlow => {
+            let (_, ways) = free(&world.ways, rng)?;
+            let delay = for_a_while(rng, 50, 3000);
+            ways.iter().for_each(|proxy| proxy.delay(Way::Down, delay));
+            tokio::time::sleep(for_a_while(rng, 500, 6000)).await;
+            ways.iter().for_each(|proxy| proxy.delay(Way::Down, Duration::ZERO));
+            Some(Blinds::Nobody)
+        }
+        Kind::NatsLossy => {
+            let (_, ways) = free(&world.ways, rng)?;
+            for way in [Way::Up, Way::Down] {
+                for proxy in ways.iter() {
+                    let mut dice = Rng(rng.next());
+                    proxy.rule(way, move |_| [Fate::Pass, Fate::Drop, Fate::Twice, Fate::Damage][dice.index(4)]);
+                }
+            }
+            tokio::time::sleep(for_a_while(rng, 500, 6000)).await;
+            for way in [Way::Up, Way::Down] {
+                ways.iter().for_each(|proxy| proxy.fair(way));
             }
             Some(Blinds::Nobody)
         }

@@ -15,11 +15,16 @@ mod checker_tests;
 mod commits;
 mod database;
 mod faults;
+#[path = "../it/frames.rs"]
+mod frames;
 mod history;
 mod judge;
 mod model;
 mod people;
 mod process;
+#[allow(dead_code, reason = "not every fault on the wire is of use here")]
+#[path = "../it/proxy.rs"]
+mod proxy;
 mod report;
 #[path = "../sim/rng.rs"]
 mod rng;
@@ -44,7 +49,7 @@ const BOUNDS: Bounds =
     Bounds { staleness: Duration::from_secs(1), told: Duration::from_secs(3), memory: 512 * 1024 * 1024 };
 /// In the run that belongs to the tests.
 const SHORT: Duration = Duration::from_secs(20);
-const WRITERS: usize = 3;
+const WRITERS: usize = 5;
 const CLIENTS: usize = 10;
 /// After all is well again it must be so to everybody.
 const AFTERWARDS: Duration = Duration::from_millis(2500);

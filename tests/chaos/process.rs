@@ -83,7 +83,8 @@ impl Broker {
             let process = Process::new(move || {
                 let mut command = Command::new("nats-server");
                 command.args(["-a", "127.0.0.1", "-p", &client, "--cluster_name", "chaos", "-cluster", &route]);
-                command.args(["-routes", &others]).stdout(Stdio::null()).stderr(Stdio::null());
+                // Whoever is connected is not told of the others: the ways to them are given.
+                command.args(["-routes", &others, "--no_advertise=true"]).stdout(Stdio::null()).stderr(Stdio::null());
                 command
             });
             Self { process, address }

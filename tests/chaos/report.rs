@@ -34,6 +34,7 @@ pub(crate) fn shown(history: &History, verdict: &Verdict, duration: Duration, ag
     row("time", format!("{} s", duration.as_secs()));
     row("decisions checked", history.decisions.len().to_string());
     row("changes in the log", history.log.iter().filter(|row| row.seq > history.origin).count().to_string());
+    row("operations asked for", history.operations.len().to_string());
     row("operations acknowledged", verdict.acknowledged.to_string());
     row("done without an answer", verdict.unanswered.to_string());
     row("changes lost", verdict.count(Broken::ChangeLost).to_string());

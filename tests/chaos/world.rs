@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::database::{self, Database};
 use super::history::{Glance, History, Moment, Seq};
 use super::process::{Broker, PATIENCE, Replica};
+use super::proxy::Proxy;
 
 pub(crate) const REPLICAS: usize = 3;
 pub(crate) const BROKERS: usize = 3;
@@ -32,6 +33,8 @@ pub(crate) struct World {
     /// Whoever does something to one has it locked.
     pub(crate) replicas: Vec<tokio::sync::Mutex<Replica>>,
     pub(crate) brokers: Vec<tokio::sync::Mutex<Broker>>,
+    /// Each replica's ways to all brokers.
+    pub(crate) ways: Vec<tokio::sync::Mutex<Vec<Proxy>>>,
     pub(crate) database: Database,
     pub(crate) epoch: String,
     actors: Mutex<u16>,
@@ -57,11 +60,16 @@ impl World {
             broker.start().await;
             urls.push(broker.url());
         }
-        let mut replicas = Vec::new();
-        let mut bases = Vec::new();
+        let (mut replicas, mut bases, mut ways) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..REPLICAS {
             urls.rotate_left(1);
-            let mut replica = Replica::new(number, &database.path, &urls.join(","), directory.path().to_owned());
+            let mut proxies = Vec::new();
+            for url in &urls {
+                proxies.push(Proxy::to_nats(url).await);
+            }
+            let all = proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",");
+            ways.push(tokio::sync::Mutex::new(proxies));
+            let mut replica = Replica::new(number, &database.path, &all, directory.path().to_owned());
             bases.push(replica.start().await.expect("a replica starts"));
             replicas.push(tokio::sync::Mutex::new(replica));
         }
@@ -76,8 +84,9 @@ impl World {
             history: Mutex::new(History { origin, before, ..History::default() }),
             http,
             bases: Mutex::new(bases),
-            replicas: replicas.into_iter().collect(),
+            replicas,
             brokers: brokers.into_iter().map(tokio::sync::Mutex::new).collect(),
+            ways,
             database,
             epoch,
             actors: Mutex::new(0),

@@ -14,7 +14,7 @@ use super::rng::Rng;
 use super::world::{REPLICAS, ROLES, USERS, World};
 
 /// Longest pause between two operations of one writer, in milliseconds.
-const PAUSE: u64 = 60;
+const PAUSE: u64 = 40;
 const SHELL_PAUSE: u64 = 600;
 
 fn small(rng: &mut Rng, end: u8) -> u8 {
