@@ -161,24 +161,3 @@ async fn a_batch_is_all_or_nothing() {
     done.version();
     assert_eq!(log().await, before + 3);
 }
-
-#[tokio::test]
-async fn a_lockdown_lets_operators_alone_through() {
-    let cluster = Cluster::start().await;
-    let (root, _) = company(&cluster).await;
-    let on_b = cluster.b.client();
-    let tokens = on_b.login("ben").await;
-    let mut socket = crate::socket::Socket::hello(&on_b, &tokens).await;
-    root.put_json("/v1/lockdown", json!({"enabled": true, "retry_after_s": 7})).await.version();
-    assert_eq!(socket.expect("locked").await["retry_after_s"], 7);
-    let refused = on_b.with(&tokens).get("/v1/me").await;
-    refused.problem(503, "locked");
-    assert_eq!(refused.header("retry-after"), "7");
-    assert_eq!(on_b.sign_in("default", "ben", crate::harness::PASSWORD).await.status, 503);
-    assert_eq!(on_b.sign_in("default", "ben", "wrong").await.status, 401, "only after the password was right");
-    root.get("/v1/me").await.ok();
-    on_b.login(crate::harness::OPERATOR).await;
-    root.put_json("/v1/lockdown", json!({"enabled": false})).await.version();
-    assert!(socket.expect("unlocked").await["within_ms"].is_u64());
-    on_b.with(&tokens).get("/v1/me").await.ok();
-}
