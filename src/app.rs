@@ -1,6 +1,8 @@
 //! The composition root: from settings to a running replica. The only place that sees every room.
 
-use std::net::{SocketAddr, TcpListener};
+mod first;
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,12 +13,10 @@ use actix_web::{App as WebApp, HttpServer, web};
 use crate::bus::nats::{NatsBus, NatsError, NatsSettings};
 use crate::bus::{Bus, Hearing, NoBus};
 use crate::cache::{CacheLimits, PermissionCache};
+use crate::canary::{self, Canary};
 use crate::config::{self, Config};
 use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
-use crate::domain::operation::NewUser;
-use crate::domain::permission::OPERATOR;
-use crate::domain::records::{Status, UserKind};
-use crate::domain::{Actor, Applied, Clock, Floors, InvalidName, Operation, Random, TenantName, Unit, UserId};
+use crate::domain::{Applied, Clock, Floors, InvalidName, Random};
 use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, Secrets, announce, expire};
 use crate::gate::{Gate, OnStale};
 use crate::http::Services;
@@ -112,7 +112,7 @@ impl App {
         let remember = config.access_token_ttl + 2 * CLOCK_LEEWAY;
         let start = store.position_at(started_at.minus(remember)).await?;
         let epoch = store.tail(start).await?.epoch;
-        let issuer = issuer(&*store, &config, address).await?;
+        let issuer = first::issuer(&*store, &config, address).await?;
         let settings = TokenSettings {
             audience: config.audience.clone().unwrap_or_else(|| issuer.clone()),
             issuer: issuer.clone(),
@@ -191,7 +191,7 @@ impl App {
             ..PasswordSettings::default()
         };
         let passwords = Arc::new(Passwords::new(password_settings, Arc::clone(&random))?);
-        bootstrap(&*store, &passwords, &config).await?;
+        first::bootstrap(&*store, &passwords, &config).await?;
         let parts = SessionParts {
             store: Arc::clone(&store),
             permissions: Arc::clone(&gate) as Arc<dyn Permissions>,
@@ -313,6 +313,7 @@ impl App {
         let proxies = web::Data::new(TrustedProxies(config.trusted_proxies.clone()));
         let (gate, feed, sockets_data) =
             (web::Data::from(gate), web::Data::new(feed), web::Data::from(Arc::clone(&sockets)));
+        let canary_sessions = Arc::clone(&sessions);
         let (keys, verifier, sessions) = (web::Data::from(keys), web::Data::from(verifier), web::Data::from(sessions));
         let mut server = HttpServer::new(move || {
             WebApp::new()
@@ -342,6 +343,18 @@ impl App {
         let server = server.listen(listener).map_err(StartError::Listen)?.run();
         let handle = server.handle();
         let served = tokio::spawn(server);
+        if let Some(interval) = config.canary {
+            let canary = Canary {
+                replica: replica.clone(),
+                address: reachable(address),
+                store: Arc::clone(&store),
+                sessions: canary_sessions,
+                propagation: Arc::clone(&propagation),
+                clock,
+                random,
+            };
+            lifecycle.spawn("canary", canary::run(canary, interval, lifecycle.token()));
+        }
         tracing::info!(replica, %address, "serving");
         Ok(Self {
             address,
@@ -404,6 +417,14 @@ where
     text.parse().map_err(|error: T::Err| StartError::Setting(error.to_string()))
 }
 
+/// Where a replica that listens there is reached from its own machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address
+}
+
 fn replica_id(random: &dyn Random) -> String {
     format!("r-{}", crate::domain::Epoch::from_random(random.bytes()))
 }
@@ -424,18 +445,6 @@ async fn open_store(
     Ok(Arc::new(SqliteStore::open(&config.database_url, options, Arc::clone(clock), random).await?))
 }
 
-/// The issuer is the deployment's, not the replica's: the first start says it, and all others must agree.
-async fn issuer(store: &dyn Store, config: &Config, address: SocketAddr) -> Result<String, StartError> {
-    let proposed = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
-    let kept = store.ensure_setting("issuer", &proposed).await?;
-    match &config.issuer {
-        Some(set) if *set != kept => Err(StartError::Setting(format!(
-            "issuer is {set:?} here, but this deployment's tokens are issued by {kept:?}; set it to that, or leave it out"
-        ))),
-        _ => Ok(kept),
-    }
-}
-
 async fn start_bus(
     config: &Config,
     replica: &str,
@@ -451,43 +460,4 @@ async fn start_bus(
     let settings = NatsSettings { broker, deployment, replica: replica.to_owned() };
     let (bus, heard) = NatsBus::start(settings, sealer, Arc::clone(random), Arc::clone(clock), lifecycle).await?;
     Ok((Arc::new(bus), heard))
-}
-
-/// Makes the first operator, if there is none at all.
-async fn bootstrap(store: &dyn Store, passwords: &Passwords, config: &Config) -> Result<(), StartError> {
-    let Some(first) = &config.bootstrap else { return Ok(()) };
-    if store.has_operator().await? {
-        return Ok(());
-    }
-    let id: UserId = first.user.parse()?;
-    let tenant = TenantName::first();
-    let password = passwords.hash(first.password.0.clone()).await?;
-    let user = NewUser {
-        id: id.clone(),
-        name: id.to_string(),
-        email: None,
-        kind: UserKind::Person,
-        password: Some(password),
-        status: Status::Active,
-        identities: Vec::new(),
-    };
-    let unit = Unit {
-        actor: Actor::System("bootstrap"),
-        operations: vec![
-            Operation::CreateUser { tenant: tenant.clone(), user },
-            Operation::GrantPermission { tenant, user: id.clone(), permission: OPERATOR.parse()?, expires_at: None },
-        ],
-    };
-    match store.write(unit).await {
-        Ok(_) => {
-            tracing::info!(user = %id, "made the first operator");
-            Ok(())
-        }
-        // Another replica was faster, or somebody of this name is there without the right.
-        Err(WriteError::Refused { .. }) if store.has_operator().await? => Ok(()),
-        Err(WriteError::Refused { .. }) => Err(StartError::Setting(format!(
-            "bootstrap_user: {id} exists already, but is no operator; name another user, or give him {OPERATOR}"
-        ))),
-        Err(error) => Err(StartError::Bootstrap(error)),
-    }
 }

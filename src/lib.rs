@@ -19,6 +19,8 @@ pub mod gate;
 pub mod selfcheck;
 pub mod socket;
 
+pub mod canary;
+
 pub mod http;
 
 pub mod app;

@@ -78,6 +78,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Looks of the self-check a second; 0: none.
     pub audit_rate: u32,
+    /// The interval of the canary; `None`: there is none.
+    pub canary: Option<Duration>,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -254,6 +256,7 @@ impl Checker<'_> {
             connections_per_user: s.connections_per_user.unwrap_or(50),
             workers: s.workers,
             audit_rate: s.audit_rate.unwrap_or(4),
+            canary: s.canary.map(|text| self.duration("canary", Some(text), seconds(5))),
             log: s.log.unwrap_or_else(|| "info,async_nats=warn,actix_server=warn".to_owned()),
             log_format: self.one_of(
                 "log_format",
@@ -296,6 +299,9 @@ impl Checker<'_> {
             if count == 0 {
                 self.fault(name, "at least 1");
             }
+        }
+        if config.canary.is_some_and(|interval| interval < Duration::from_millis(100)) {
+            self.fault("canary", "at least 100ms: each probe is a change in the log");
         }
         if config.audit_rate > AUDIT_RATE_MAX {
             self.fault("audit_rate", format_args!("at most {AUDIT_RATE_MAX}"));

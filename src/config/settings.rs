@@ -98,6 +98,8 @@ settings! {
     workers: usize, "PERMCAST_WORKERS", "NUMBER";
     /// Looks a second at whether what is held is what the database says; 0: none [default: 4]
     audit_rate: u32, "PERMCAST_AUDIT_RATE", "NUMBER";
+    /// How often the canary measures how soon a change arrives; unset: never
+    canary: String, "PERMCAST_CANARY", "TIME";
     /// What is logged, as a tracing filter [default: info]
     log: String, "PERMCAST_LOG", "FILTER";
     /// text or json [default: text]

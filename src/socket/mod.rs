@@ -1,6 +1,7 @@
 //! One connection of push: what it says and when it ends ([`state`], pure), what drives it ([`task`]), and what carries
 //! it: a WebSocket ([`ws`]) or server-sent events ([`sse`]).
 
+pub mod client;
 mod live;
 pub mod sse;
 pub mod state;

@@ -45,6 +45,9 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+/// From half a millisecond, which is what a change takes while all is well, to five seconds, when a probe gives up.
+const FRESHNESS_BUCKETS: &[f64] = &[0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+
 const fn gauge(name: &'static str, label: Label, help: &'static str) -> Metric {
     Metric { name, kind: Kind::Gauge, label, help }
 }
@@ -92,6 +95,18 @@ pub const METRICS: &[Metric] = &[
         "permcast_channel_dropped_total",
         Label::Of("channel", &["hints"]),
         "own commits for which the feed had no room; the log's tail shows them",
+    ),
+    // How soon a change arrives.
+    Metric {
+        name: "permcast_freshness_seconds",
+        kind: Kind::Histogram(FRESHNESS_BUCKETS),
+        label: Label::Of("stage", &["applied", "all_replicas", "socket"]),
+        help: "from the canary's commit until it was applied here, on every replica, and read from a WebSocket here",
+    },
+    counter(
+        "permcast_canary_probes_total",
+        Label::Of("outcome", &["complete", "late", "failed"]),
+        "probes: all stages within 5 s, not all of them, or nothing to measure",
     ),
     // Whether it is right.
     counter(

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod canary;
 mod client;
 mod company;
 mod database;

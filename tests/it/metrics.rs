@@ -110,8 +110,8 @@ fn dashboards_and_alerts_ask_for_what_exists() {
             }
         }
     }
-    if texts.iter().any(|(path, _)| path.contains("prometheus")) {
-        assert!(asked.contains("permcast_refresh_reuse_total"), "{asked:?}");
+    for metric in METRICS {
+        assert!(asked.contains(metric.name), "neither a dashboard nor an alert shows {}", metric.name);
     }
 }
 

@@ -23,6 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("gate", &["domain", "protocol", "store", "cache", "token", "feed", "+"]),
     ("selfcheck", &["domain", "protocol", "store", "cache", "hub", "feed", "+"]),
     ("socket", &["domain", "protocol", "cache", "token", "hub", "feed", "gate", "+"]),
+    ("canary", &["domain", "protocol", "store", "token", "feed", "socket", "+"]),
     ("http", &["domain", "protocol", "store", "bus", "cache", "token", "hub", "feed", "gate", "socket", "+"]),
     ("app", &["*"]),
     ("demo", &["*"]),
