@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::{App as WebApp, HttpServer, web};
+use actix_web::web;
 
 use crate::bus::nats::{NatsBus, NatsError, NatsSettings};
 use crate::bus::{Bus, Hearing, NoBus};
@@ -19,10 +19,11 @@ use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
 use crate::domain::{Applied, Clock, Floors, InvalidName, Random};
 use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, Secrets, announce, expire};
 use crate::gate::{Gate, OnStale};
-use crate::http::Services;
 use crate::http::client::TrustedProxies;
 use crate::http::demo::Demo;
 use crate::http::origin::Origins;
+use crate::http::server::Door;
+use crate::http::{self, Services};
 use crate::hub::{self, Hub};
 use crate::protocol::bus::Sealer;
 use crate::runtime::{Lifecycle, SystemClock, SystemRandom};
@@ -39,8 +40,6 @@ use crate::token::{
 const STORE_DEADLINE: Duration = Duration::from_secs(5);
 /// How often a connection says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(25);
-/// How long what a client still sends is read after the last answer on its connection.
-const LINGER: Duration = Duration::from_millis(250);
 /// Time for tasks to end once told to.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 /// How long a start waits for the first complete reading of the log; after that it serves, unready.
@@ -315,9 +314,14 @@ impl App {
             (web::Data::from(gate), web::Data::new(feed), web::Data::from(Arc::clone(&sockets)));
         let canary_sessions = Arc::clone(&sessions);
         let (keys, verifier, sessions) = (web::Data::from(keys), web::Data::from(verifier), web::Data::from(sessions));
-        let mut server = HttpServer::new(move || {
-            WebApp::new()
-                .app_data(services.clone())
+        let door = Door {
+            sockets: sockets_data.clone(),
+            origins: origins.clone(),
+            proxies: proxies.clone(),
+            services: Some(services.clone()),
+        };
+        let handed = move |cfg: &mut web::ServiceConfig| {
+            cfg.app_data(services.clone())
                 .app_data(origins.clone())
                 .app_data(proxies.clone())
                 .app_data(gate.clone())
@@ -325,22 +329,9 @@ impl App {
                 .app_data(sockets_data.clone())
                 .app_data(keys.clone())
                 .app_data(verifier.clone())
-                .app_data(sessions.clone())
-                .wrap(actix_web::middleware::from_fn(crate::http::edge::around))
-                .configure(crate::http::configure)
-        })
-        .disable_signals()
-        // A frame must not wait for the client to acknowledge the one before.
-        .tcp_nodelay(true)
-        .shutdown_timeout(5)
-        // After a WebSocket's close frame it is for us to end the connection, and until then the client's side does not
-        // count as closed. A round trip is enough for who is still sending.
-        .client_disconnect_timeout(LINGER)
-        .backlog(4096);
-        if let Some(workers) = config.workers {
-            server = server.workers(workers);
-        }
-        let server = server.listen(listener).map_err(StartError::Listen)?.run();
+                .app_data(sessions.clone());
+        };
+        let server = http::server::serve(listener, door, handed, config.workers).map_err(StartError::Listen)?;
         let handle = server.handle();
         let served = tokio::spawn(server);
         if let Some(interval) = config.canary {

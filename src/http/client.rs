@@ -3,6 +3,7 @@
 use std::future::{Ready, ready};
 use std::net::{IpAddr, Ipv4Addr};
 
+use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpRequest, dev, web};
 use ipnet::IpNet;
 
@@ -19,6 +20,13 @@ pub struct ClientAddress(pub IpAddr);
 impl TrustedProxies {
     fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The client of a request from this peer, with these headers.
+    pub fn address_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let values = headers.get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let hops: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
+        self.client_of(peer, hops.into_iter())
     }
 
     /// Walks from the peer leftward through what its proxies wrote, as far as it can be believed.
@@ -49,11 +57,7 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
 pub fn client_address(request: &HttpRequest) -> IpAddr {
     let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
     let trusted = request.app_data::<web::Data<TrustedProxies>>();
-    trusted.map_or(peer.to_canonical(), |trusted| {
-        let headers: Vec<&str> =
-            request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok()).collect();
-        trusted.client_of(peer, headers.iter().flat_map(|value| value.split(',')).collect::<Vec<_>>().into_iter())
-    })
+    trusted.map_or(peer.to_canonical(), |trusted| trusted.address_of(peer, request.headers()))
 }
 
 impl FromRequest for ClientAddress {

@@ -1,10 +1,10 @@
 //! What every request passes first and every answer last: request id, CORS, security headers, the access log.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, EitherBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
@@ -27,7 +27,7 @@ const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Of a request, what its answer needs.
-struct Seen {
+pub(super) struct Seen {
     method: Method,
     /// Without the query, which may hold what is nobody's business.
     path: String,
@@ -35,7 +35,7 @@ struct Seen {
     /// The origin of a page that may read the answer.
     origin: Option<HeaderValue>,
     since: crate::domain::Boottime,
-    client: std::net::IpAddr,
+    client: IpAddr,
 }
 
 /// The middleware. For `middleware::from_fn`, around everything.
@@ -46,14 +46,9 @@ pub async fn around<B: MessageBody + 'static>(
     let Some(services) = request.app_data::<web::Data<Services>>().cloned() else {
         return next.call(request).await.map(ServiceResponse::map_into_left_body);
     };
-    let seen = Seen {
-        method: request.method().clone(),
-        path: request.path().to_owned(),
-        id: request_id(request.headers(), &services),
-        origin: page_origin(&request),
-        since: services.clock.boottime(),
-        client: client_address(request.request()),
-    };
+    let origins = request.app_data::<web::Data<Origins>>();
+    let seen =
+        Seen::new(request.head(), client_address(request.request()), origins.map(|origins| &***origins), &services);
     let mut response = if is_preflight(&request) {
         request.into_response(preflight()).map_into_right_body()
     } else {
@@ -63,9 +58,69 @@ pub async fn around<B: MessageBody + 'static>(
         }
         finished(next.call(request).await?, &seen.method)
     };
-    decorate(response.headers_mut(), &seen, &services);
-    record(&response, &seen, services.clock.boottime().since(seen.since));
+    seen.decorate(response.headers_mut(), &services);
+    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    seen.record(response.status(), route, &services);
     Ok(response)
+}
+
+impl Seen {
+    pub(super) fn new(head: &RequestHead, client: IpAddr, origins: Option<&Origins>, services: &Services) -> Self {
+        Self {
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
+            id: request_id(head.headers(), services),
+            origin: page_origin(head.headers(), origins),
+            since: services.clock.boottime(),
+            client,
+        }
+    }
+
+    /// What every answer says.
+    pub(super) fn decorate(&self, headers: &mut HeaderMap, services: &Services) {
+        if let Some(origin) = &self.origin {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+        }
+        headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        headers.insert(REQUEST_ID, self.id.clone());
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        headers.insert(header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
+        let mut unless_said = |name, value| {
+            if !headers.contains_key(&name) {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+        };
+        unless_said(header::CACHE_CONTROL, "no-store");
+        unless_said(header::CONTENT_SECURITY_POLICY, API_POLICY);
+        if services.issuer.starts_with("https://") {
+            unless_said(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+        }
+    }
+
+    /// Changes and refusals are told, what only asks is not: it may come a hundred thousand times a second.
+    pub(super) fn record(&self, status: StatusCode, route: String, services: &Services) {
+        let took = services.clock.boottime().since(self.since);
+        let (status, request_id) = (status.as_u16(), self.id.to_str().unwrap_or("-"));
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        // Sums, not histograms: what nobody scrapes must not grow.
+        metrics::counter!("permcast_http_request_microseconds_total", "route" => route.clone()).increment(micros);
+        metrics::counter!("permcast_http_requests_total", "route" => route, "status" => status.to_string())
+            .increment(1);
+        let (method, path, client) = (&self.method, &self.path, self.client);
+        match status {
+            500.. => tracing::warn!(%method, path, status, micros, %client, request_id, "answered"),
+            400..500 => tracing::info!(%method, path, status, micros, %client, request_id, "answered"),
+            _ if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+                && path.starts_with("/v1/tenants") =>
+            {
+                tracing::info!(%method, path, status, micros, %client, request_id, "answered");
+            }
+            _ => tracing::debug!(%method, path, status, micros, %client, request_id, "answered"),
+        }
+    }
 }
 
 /// Answers that the framework makes by itself become problems; those to HEAD lose a body that has no end.
@@ -102,10 +157,9 @@ fn request_id(headers: &HeaderMap, services: &Services) -> HeaderValue {
 }
 
 /// The origin of the page that asks, if its answers may be read there.
-fn page_origin(request: &ServiceRequest) -> Option<HeaderValue> {
-    let origins = request.app_data::<web::Data<Origins>>()?;
-    let origin = request.headers().get(header::ORIGIN)?;
-    origins.is_listed(origin.to_str().ok()?).then(|| origin.clone())
+fn page_origin(headers: &HeaderMap, origins: Option<&Origins>) -> Option<HeaderValue> {
+    let origin = headers.get(header::ORIGIN)?;
+    origins?.is_listed(origin.to_str().ok()?).then(|| origin.clone())
 }
 
 fn is_preflight(request: &ServiceRequest) -> bool {
@@ -121,46 +175,4 @@ fn preflight() -> HttpResponse {
         .insert_header((header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS))
         .insert_header((header::ACCESS_CONTROL_MAX_AGE, "600"))
         .finish()
-}
-
-fn decorate(headers: &mut HeaderMap, seen: &Seen, services: &Services) {
-    if let Some(origin) = &seen.origin {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
-    }
-    headers.append(header::VARY, HeaderValue::from_static("Origin"));
-    headers.insert(REQUEST_ID, seen.id.clone());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
-    let mut unless_said = |name, value| {
-        if !headers.contains_key(&name) {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-    };
-    unless_said(header::CACHE_CONTROL, "no-store");
-    unless_said(header::CONTENT_SECURITY_POLICY, API_POLICY);
-    if services.issuer.starts_with("https://") {
-        unless_said(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000");
-    }
-}
-
-/// Changes and refusals are told, what only asks is not: it may come a hundred thousand times a second.
-fn record<B>(response: &ServiceResponse<B>, seen: &Seen, took: Duration) {
-    let (status, request_id) = (response.status().as_u16(), seen.id.to_str().unwrap_or("-"));
-    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
-    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    // Sums, not histograms: what nobody scrapes must not grow.
-    metrics::counter!("permcast_http_request_microseconds_total", "route" => route.clone()).increment(micros);
-    metrics::counter!("permcast_http_requests_total", "route" => route, "status" => status.to_string()).increment(1);
-    let (method, path, client) = (&seen.method, &seen.path, seen.client);
-    match status {
-        500.. => tracing::warn!(%method, path, status, micros, %client, request_id, "answered"),
-        400..500 => tracing::info!(%method, path, status, micros, %client, request_id, "answered"),
-        _ if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) && path.starts_with("/v1/tenants") => {
-            tracing::info!(%method, path, status, micros, %client, request_id, "answered");
-        }
-        _ => tracing::debug!(%method, path, status, micros, %client, request_id, "answered"),
-    }
 }

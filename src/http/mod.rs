@@ -30,10 +30,12 @@ pub mod query;
 mod replicas;
 mod roles;
 pub mod route;
+pub mod server;
 mod services;
 mod sessions;
 pub mod standing;
 mod tenants;
+mod upgrade;
 mod users;
 
 pub use services::Services;

@@ -1,7 +1,9 @@
 //! Push: `GET /v1/ws`, `GET /v1/events`, and for whom neither passes `GET /v1/me/freshness`. They accept stale tokens.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use actix_web::dev::RequestHead;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
     self, CacheControl, CacheDirective, EntityTag, Header as _, HeaderMap, HeaderValue, IfNoneMatch,
@@ -55,18 +57,40 @@ async fn web_socket(
     sockets: web::Data<Sockets>,
     origins: web::Data<Origins>,
 ) -> Result<HttpResponse, Problem> {
-    if let Err(error) = actix_http::ws::verify_handshake(request.head()) {
-        return Ok(no_handshake(error));
+    match handshake(request.head(), client_address(&request), &sockets, &origins) {
+        Ok(Welcome { seat, token, .. }) => ws::accept(&sockets.into_inner(), &request, payload, seat, token)
+            .map_err(|_| Problem::malformed("this is no WebSocket handshake")),
+        Err(refused) => Ok(refused),
     }
-    check_origin(request.headers(), &origins)?;
-    let offer = Offer::of(request.headers());
-    if offer.any && !offer.ours {
-        return Err(Problem::malformed("the subprotocol here is permcast.v1"));
-    }
-    let token = offer.token.map(|token| sockets.authority.identify(token).map_err(refused)).transpose()?;
-    let seat = admit(&request, &sockets)?;
-    ws::accept(&sockets.into_inner(), &request, payload, seat, token)
-        .map_err(|_| Problem::malformed("this is no WebSocket handshake"))
+}
+
+/// A handshake that was found valid.
+pub(super) struct Welcome {
+    pub(super) seat: Seat,
+    /// The token that came with it.
+    pub(super) token: Option<Arc<Verified>>,
+    /// Whether our subprotocol is among those that are offered.
+    pub(super) named: bool,
+}
+
+/// Looks at a handshake, whatever carries the connection after it.
+pub(super) fn handshake(
+    head: &RequestHead,
+    client: IpAddr,
+    sockets: &Sockets,
+    origins: &Origins,
+) -> Result<Welcome, HttpResponse> {
+    actix_http::ws::verify_handshake(head).map_err(no_handshake)?;
+    let looked_at = || {
+        check_origin(head.headers(), origins)?;
+        let offer = Offer::of(head.headers());
+        if offer.any && !offer.ours {
+            return Err(Problem::malformed("the subprotocol here is permcast.v1"));
+        }
+        let token = offer.token.map(|token| sockets.authority.identify(token).map_err(refused)).transpose()?;
+        Ok(Welcome { seat: admit(client, sockets)?, token, named: offer.ours })
+    };
+    looked_at().map_err(|problem: Problem| problem.error_response())
 }
 
 async fn events(
@@ -76,7 +100,7 @@ async fn events(
 ) -> Result<HttpResponse, Problem> {
     check_origin(request.headers(), &origins)?;
     let token = identify(&request, &sockets)?;
-    let seat = admit(&request, &sockets)?;
+    let seat = admit(client_address(&request), &sockets)?;
     Ok(sse::accept(&sockets.into_inner(), seat, token))
 }
 
@@ -147,11 +171,11 @@ fn refused(refusal: Refusal) -> Problem {
     }
 }
 
-fn admit(request: &HttpRequest, sockets: &Sockets) -> Result<Seat, Problem> {
+fn admit(client: IpAddr, sockets: &Sockets) -> Result<Seat, Problem> {
     if sockets.is_draining() {
         return Err(Problem::new(ProblemType::Unavailable, "this replica is about to stop"));
     }
-    Ok(sockets.hub.admit(client_address(request))?)
+    Ok(sockets.hub.admit(client)?)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::*;
+use crate::http::server::Door;
 use crate::hub::Limits;
 use crate::socket::Deadlines;
 use crate::socket::testing::House;
@@ -28,29 +29,68 @@ impl Drop for Server {
     }
 }
 
-fn serve_with(limits: Limits) -> Server {
-    let deadlines = Deadlines { drain: std::time::Duration::ZERO, ..Deadlines::default() };
-    let house = House::new(deadlines, limits);
+/// What carries the WebSockets.
+#[derive(Debug, Clone, Copy)]
+enum Over {
+    /// The socket itself, as in the program.
+    Socket,
+    /// `actix_ws`, as in somebody's own `App`.
+    App,
+}
+
+/// Runs each of these once over either carrier.
+macro_rules! over_both {
+    ($($test:ident),+ $(,)?) => {
+        mod over_a_socket {
+            $(#[actix_web::test] async fn $test() { super::$test(super::Over::Socket).await })+
+        }
+        mod over_an_app {
+            $(#[actix_web::test] async fn $test() { super::$test(super::Over::App).await })+
+        }
+    };
+}
+
+#[path = "push_tests/carrier.rs"]
+mod carrier;
+
+over_both! {
+    a_change_travels_to_the_client,
+    a_token_may_come_with_the_handshake,
+    a_page_of_another_origin_is_refused,
+    bad_messages_end_the_connection_with_their_code,
+    connections_are_counted_and_their_end_is_noticed,
+    a_server_that_stops_says_so,
+    what_is_no_handshake_is_told_what_it_takes,
+}
+
+fn serve_with(over: Over, limits: Limits) -> Server {
+    serve_house(over, House::new(Deadlines { drain: std::time::Duration::ZERO, ..Deadlines::default() }, limits))
+}
+
+fn serve_house(over: Over, house: House) -> Server {
     let sockets = web::Data::from(Arc::clone(&house.sockets));
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(sockets.clone())
-            .app_data(web::Data::new(Origins::new("https://id.example", ["https://app.example"])))
-            .configure(super::super::configure)
-    })
-    .workers(1)
-    .disable_signals()
-    .bind(("127.0.0.1", 0))
-    .unwrap();
-    let address = server.addrs()[0];
-    let server = server.run();
+    let origins = web::Data::new(Origins::new("https://id.example", ["https://app.example"]));
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let door = Door { sockets, origins, proxies: web::Data::default(), services: None };
+    let (sockets, origins) = (door.sockets.clone(), door.origins.clone());
+    let services = move |cfg: &mut web::ServiceConfig| {
+        cfg.app_data(sockets.clone()).app_data(origins.clone());
+    };
+    let server = match over {
+        Over::Socket => super::super::server::serve(listener, door, services, Some(1)).unwrap(),
+        Over::App => {
+            let app = move || App::new().configure(services.clone()).configure(super::super::configure);
+            HttpServer::new(app).workers(1).disable_signals().listen(listener).unwrap().run()
+        }
+    };
     let handle = server.handle();
     actix_web::rt::spawn(server);
     Server { house, address, handle }
 }
 
-fn serve() -> Server {
-    serve_with(Limits::default())
+fn serve(over: Over) -> Server {
+    serve_with(over, Limits::default())
 }
 
 struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -122,9 +162,8 @@ fn closed(code: u16) -> Value {
     json!({ "close": code })
 }
 
-#[actix_web::test]
-async fn a_change_travels_to_the_client() {
-    let server = serve();
+async fn a_change_travels_to_the_client(over: Over) {
+    let server = serve(over);
     let mut ben = server.connect().await;
     ben.say("hello", &server.house.token("ben", 10, &["editor"])).await;
     let welcome = ben.hear().await;
@@ -150,9 +189,8 @@ async fn a_change_travels_to_the_client() {
     assert_eq!(ben.hear().await, closed(4403));
 }
 
-#[actix_web::test]
-async fn a_token_may_come_with_the_handshake() {
-    let server = serve();
+async fn a_token_may_come_with_the_handshake(over: Over) {
+    let server = serve(over);
     let token = server.house.token("ben", 10, &["editor"]);
     server.house.change_role("editor");
     for offer in [format!("permcast.v1, bearer.{token}"), format!("bearer.{token},permcast.v1,other")] {
@@ -169,9 +207,8 @@ async fn a_token_may_come_with_the_handshake() {
     assert_eq!(liar.hear().await, closed(4401));
 }
 
-#[actix_web::test]
-async fn a_page_of_another_origin_is_refused() {
-    let server = serve();
+async fn a_page_of_another_origin_is_refused(over: Over) {
+    let server = serve(over);
     let own = format!("http://{}", server.address);
     for origin in [&own, "https://id.example", "https://app.example"] {
         assert!(server.handshake(&[("origin", origin)]).await.is_ok(), "{origin}");
@@ -182,9 +219,8 @@ async fn a_page_of_another_origin_is_refused() {
     }
 }
 
-#[actix_web::test]
-async fn bad_messages_end_the_connection_with_their_code() {
-    let server = serve();
+async fn bad_messages_end_the_connection_with_their_code(over: Over) {
+    let server = serve(over);
     let token = server.house.token("ben", 10, &[]);
     let text = |bytes: usize| Message::text(format!(r#"{{"type":"x","pad":"{}"}}"#, "p".repeat(bytes - 21)));
     assert_eq!(text(100).len(), 100);
@@ -193,7 +229,7 @@ async fn bad_messages_end_the_connection_with_their_code() {
         (vec![Message::binary(vec![1])], 4400),
         (vec![Message::text("nonsense")], 4400),
         (vec![Message::text("[]")], 4400),
-        (vec![Message::Frame(Frame::message(vec![0xff], OpCode::Data(Data::Text), true))], 4400),
+        (vec![Message::Frame(Frame::message(vec![0xff], OpCode::Data(Data::Text), true))], 1007),
         (vec![text(16 * 1024 + 1)], 4413),
         (vec![text(2 * 1024 * 1024)], 4413),
         (vec![frame(Data::Text, false), frame(Data::Continue, false)], 4413),
@@ -214,9 +250,8 @@ async fn bad_messages_end_the_connection_with_their_code() {
     assert_eq!(client.hear().await, json!({"type": "heartbeat", "pv": "abcd2345.10"}));
 }
 
-#[actix_web::test]
-async fn connections_are_counted_and_their_end_is_noticed() {
-    let server = serve_with(Limits { total: 2, ..Limits::default() });
+async fn connections_are_counted_and_their_end_is_noticed(over: Over) {
+    let server = serve_with(over, Limits { total: 2, ..Limits::default() });
     let token = server.house.token("ben", 10, &[]);
     let mut first = server.greeted(&token).await;
     let second = server.greeted(&token).await;
@@ -230,9 +265,8 @@ async fn connections_are_counted_and_their_end_is_noticed() {
     }
 }
 
-#[actix_web::test]
-async fn a_server_that_stops_says_so() {
-    let server = serve();
+async fn a_server_that_stops_says_so(over: Over) {
+    let server = serve(over);
     let mut ben = server.greeted(&server.house.token("ben", 10, &[])).await;
     server.house.sockets.drain().await;
     assert_eq!(ben.hear().await, json!({"type": "draining", "reconnect_within_ms": 1500}));
@@ -240,9 +274,8 @@ async fn a_server_that_stops_says_so() {
     assert_eq!(server.handshake(&[]).await.err(), Some((503, "/problems/unavailable".into())));
 }
 
-#[actix_web::test]
-async fn what_is_no_handshake_is_told_what_it_takes() {
-    let server = serve();
+async fn what_is_no_handshake_is_told_what_it_takes(over: Over) {
+    let server = serve(over);
     let client = reqwest::Client::new();
     let plain = client.get(server.url("/v1/ws")).send().await.unwrap();
     assert_eq!((plain.status().as_u16(), &plain.headers()["upgrade"]), (426, &"websocket".parse().unwrap()));
@@ -269,7 +302,7 @@ async fn event(
 
 #[actix_web::test]
 async fn the_same_comes_as_server_sent_events() {
-    let server = serve();
+    let server = serve(Over::Socket);
     let token = server.house.token("ben", 10, &["editor"]);
     let client = reqwest::Client::new();
     let unknown = client.get(server.url("/v1/events")).bearer_auth("nonsense").send().await.unwrap();
@@ -294,7 +327,7 @@ async fn the_same_comes_as_server_sent_events() {
 
 #[actix_web::test]
 async fn freshness_can_be_asked_for() {
-    let server = serve();
+    let server = serve(Over::Socket);
     let client = reqwest::Client::new();
     let ask = async |token: &str, tag: Option<&str>| {
         let mut request = client.get(server.url("/v1/me/freshness")).bearer_auth(token);

@@ -2,25 +2,24 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use bytestring::ByteString;
-
 use super::mailbox::Notice;
+use crate::protocol::frame::TextFrame;
 
 /// Frames that are kept: those of the changes under way at one moment.
 const KEPT: usize = 8;
 
 /// The frames built last.
 #[derive(Debug, Default)]
-pub(super) struct Frames(Mutex<Vec<(Notice, ByteString)>>);
+pub(super) struct Frames(Mutex<Vec<(Notice, TextFrame)>>);
 
 impl Frames {
     /// The frame of this notice.
-    pub(super) fn get(&self, notice: Notice, build: impl FnOnce() -> String) -> ByteString {
+    pub(super) fn get(&self, notice: Notice, build: impl FnOnce() -> String) -> TextFrame {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, frame)) = kept.iter().rev().find(|(known, _)| *known == notice) {
             return frame.clone();
         }
-        let frame = ByteString::from(build());
+        let frame = TextFrame::new(&build());
         if kept.len() == KEPT {
             kept.remove(0);
         }
@@ -46,11 +45,11 @@ mod tests {
             refresh_within: Duration::ZERO,
             at: Timestamp::default(),
         };
-        assert_eq!(frames.get(notice(1), || "built".into()), "built");
-        assert_eq!(frames.get(notice(1), || panic!("built again")), "built");
+        assert_eq!(frames.get(notice(1), || "built".into()).text(), "built");
+        assert_eq!(frames.get(notice(1), || panic!("built again")).text(), "built");
         for word in 2..=u64::try_from(KEPT).unwrap() + 1 {
             frames.get(notice(word), || "other".into());
         }
-        assert_eq!(frames.get(notice(1), || "forgotten".into()), "forgotten");
+        assert_eq!(frames.get(notice(1), || "forgotten".into()).text(), "forgotten");
     }
 }

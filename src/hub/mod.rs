@@ -18,8 +18,6 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytestring::ByteString;
-
 pub use self::look::{Seen, Told};
 pub use self::mailbox::{Lock, Mail, Mailbox, Notice};
 pub use self::registry::{ConnectionId, Footing, Holder};
@@ -35,6 +33,7 @@ use crate::domain::records::LockdownRecord;
 use crate::domain::sync::{Mutex, MutexGuard};
 use crate::domain::{Change, Clock, Effect, Floors, SessionId, Stamp, Target, TenantName, Timestamp, UserId};
 use crate::protocol::bus::Receipt;
+use crate::protocol::frame::TextFrame;
 use crate::protocol::socket::Reason;
 
 /// Locks that connections are spread over, by user.
@@ -317,8 +316,8 @@ impl Hub {
     // What goes out.
 
     /// The frame of a notice: of a wide change, the same one for all connections.
-    pub fn frame(&self, notice: Notice, build: impl FnOnce() -> String) -> ByteString {
-        if notice.reason == Reason::User { build().into() } else { self.frames.get(notice, build) }
+    pub fn frame(&self, notice: Notice, build: impl FnOnce() -> String) -> TextFrame {
+        if notice.reason == Reason::User { TextFrame::new(&build()) } else { self.frames.get(notice, build) }
     }
 
     /// How far a change has come with this replica's connections.

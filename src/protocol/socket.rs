@@ -122,6 +122,11 @@ impl ClientMessage {
 pub enum CloseCode {
     /// The server restarts, or the client does not read; it comes back.
     Restart = 1012,
+    /// What came breaks RFC 6455.
+    Protocol = 1002,
+    NotUtf8 = 1007,
+    /// More messages than anybody needs to send.
+    Flood = 1008,
     BadMessage = 4400,
     TokenRefused = 4401,
     SessionOver = 4403,
@@ -140,6 +145,9 @@ impl CloseCode {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Restart => "restart",
+            Self::Protocol => "protocol error",
+            Self::NotUtf8 => "a text is UTF-8",
+            Self::Flood => "too many messages",
             Self::BadMessage => "bad message",
             Self::TokenRefused => "token refused or expired",
             Self::SessionOver => "session over",

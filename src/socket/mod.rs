@@ -1,8 +1,12 @@
-//! One connection of push: what it says and when it ends ([`state`], pure), what drives it ([`task`]), and what carries
-//! it: a WebSocket ([`ws`]) or server-sent events ([`sse`]).
+//! One connection of push: what it says and when it ends ([`state`], pure), what it asks and tells in the house
+//! (`driver`), and what carries it: a socket of its own ([`lean`]), an HTTP connection that became a WebSocket ([`ws`]),
+//! or server-sent events ([`sse`]).
 
 pub mod client;
+mod driver;
+pub mod lean;
 mod live;
+mod pace;
 pub mod sse;
 pub mod state;
 pub mod task;
@@ -22,6 +26,7 @@ use crate::cache::Found;
 use crate::domain::{Applied, Clock, Floors, Random, TenantName, UserId};
 use crate::gate::{Denied, Gate};
 use crate::hub::Hub;
+use crate::protocol::frame::TextFrame;
 use crate::protocol::socket::CloseCode;
 use crate::token::Verified;
 
@@ -143,8 +148,12 @@ impl Sockets {
 enum Received {
     Text(ByteString),
     Binary,
+    /// What says nothing by itself: a ping or its answer, or a part of a message.
+    Part,
     TooLarge,
+    /// Bytes that are no WebSocket's.
     Violation,
+    NotUtf8,
     Gone,
 }
 
@@ -157,7 +166,7 @@ trait Carrier {
     /// The next message. Safe to cancel.
     async fn receive(&mut self) -> Received;
     /// Writes one message.
-    async fn send(&mut self, text: ByteString) -> Result<(), Refused>;
+    async fn send(&mut self, frame: TextFrame) -> Result<(), Refused>;
     /// Says why it ends. Does not wait.
     async fn close(&mut self, code: CloseCode);
 }

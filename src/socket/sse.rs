@@ -6,13 +6,13 @@ use std::sync::Arc;
 use actix_web::http::header;
 use actix_web::web::Bytes;
 use actix_web::{HttpResponse, http};
-use bytestring::ByteString;
 use futures_util::stream;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use super::{Carrier, Received, Refused, Sockets, task};
 use crate::hub::Seat;
+use crate::protocol::frame::TextFrame;
 use crate::protocol::socket::CloseCode;
 use crate::token::Verified;
 
@@ -44,9 +44,9 @@ impl Carrier for Events {
         Received::Gone
     }
 
-    async fn send(&mut self, text: ByteString) -> Result<(), Refused> {
+    async fn send(&mut self, frame: TextFrame) -> Result<(), Refused> {
         let sender = self.0.as_ref().ok_or(Refused)?;
-        sender.send(event(&text).into()).await.map_err(|_| Refused)
+        sender.send(event(&frame.text()).into()).await.map_err(|_| Refused)
     }
 
     async fn close(&mut self, _: CloseCode) {

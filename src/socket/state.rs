@@ -93,6 +93,10 @@ pub enum Input<'a> {
     TooLarge,
     /// Bytes that are no WebSocket.
     Violation,
+    /// A text that is none.
+    NotUtf8,
+    /// More messages than anybody needs to send.
+    Flood,
     /// The client is gone.
     Gone,
     /// The client did not take what was written to it in time.
@@ -196,7 +200,10 @@ impl State {
         match (&mut self.phase, input) {
             (Phase::Closing, _) => {}
             (_, Input::Gone) => self.phase = Phase::Closing,
-            (_, Input::Binary | Input::Violation) => self.close(CloseCode::BadMessage, out),
+            (_, Input::Binary) => self.close(CloseCode::BadMessage, out),
+            (_, Input::Violation) => self.close(CloseCode::Protocol, out),
+            (_, Input::NotUtf8) => self.close(CloseCode::NotUtf8, out),
+            (_, Input::Flood) => self.close(CloseCode::Flood, out),
             (_, Input::Stuck) => self.close(CloseCode::Restart, out),
             (_, Input::TooLarge) => self.close(CloseCode::TooLarge, out),
             (_, Input::Drain) => {

@@ -142,7 +142,9 @@ fn a_connection_ends_for_each_reason_with_its_code() {
     let over = Mail { over: Some(Effect::Suspended), notice: Some(notice(11, Reason::User, 0)), ..Mail::default() };
     for (input, said) in [
         (Input::Binary, vec!["close 4400"]),
-        (Input::Violation, vec!["close 4400"]),
+        (Input::Violation, vec!["close 1002"]),
+        (Input::NotUtf8, vec!["close 1007"]),
+        (Input::Flood, vec!["close 1008"]),
         (Input::Text("nonsense"), vec!["close 4400"]),
         (Input::Text(r#"{"type":"refresh"}"#), vec!["close 4400"]),
         (Input::TooLarge, vec!["close 4413"]),

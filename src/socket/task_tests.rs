@@ -1,14 +1,14 @@
 use std::time::Duration;
 
-use bytestring::ByteString;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::super::testing::House;
-use super::super::{Deadlines, Refused};
+use super::super::{Deadlines, Received, Refused};
 use super::*;
 use crate::domain::Stamp;
 use crate::hub::{Limits, Totals};
+use crate::protocol::frame::TextFrame;
 use crate::protocol::socket::CloseCode;
 
 /// What the client sees.
@@ -28,8 +28,8 @@ impl Carrier for Line {
     async fn receive(&mut self) -> Received {
         self.from_client.recv().await.unwrap_or(Received::Gone)
     }
-    async fn send(&mut self, text: ByteString) -> Result<(), Refused> {
-        let message = serde_json::from_str(&text).unwrap();
+    async fn send(&mut self, frame: TextFrame) -> Result<(), Refused> {
+        let message = serde_json::from_str(&frame.text()).unwrap();
         self.to_client.send(Seen::Message(message)).await.map_err(|_| Refused)
     }
     async fn close(&mut self, code: CloseCode) {

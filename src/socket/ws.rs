@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use super::{Carrier, Received, Refused, Sockets, task};
 use crate::domain::limits::SOCKET_MESSAGE_BYTES_MAX;
 use crate::hub::Seat;
+use crate::protocol::frame::TextFrame;
 use crate::protocol::socket::{CloseCode, SUBPROTOCOL};
 use crate::token::Verified;
 
@@ -39,23 +40,18 @@ struct WebSocket {
 
 impl Carrier for WebSocket {
     async fn receive(&mut self) -> Received {
-        loop {
-            match self.stream.recv().await {
-                Some(Ok(message)) => {
-                    if let Some(received) = self.message(message) {
-                        return received;
-                    }
-                }
-                Some(Err(ProtocolError::Overflow)) => return Received::TooLarge,
-                Some(Err(ProtocolError::Io(error))) if error.kind() != ErrorKind::InvalidData => return Received::Gone,
-                Some(Err(_)) => return Received::Violation,
-                None => return Received::Gone,
-            }
+        match self.stream.recv().await {
+            Some(Ok(message)) => self.message(message),
+            Some(Err(ProtocolError::Overflow)) => Received::TooLarge,
+            Some(Err(ProtocolError::Io(error))) if error.kind() != ErrorKind::InvalidData => Received::Gone,
+            Some(Err(ProtocolError::Io(error))) if is_utf8_error(&error) => Received::NotUtf8,
+            Some(Err(_)) => Received::Violation,
+            None => Received::Gone,
         }
     }
 
-    async fn send(&mut self, text: ByteString) -> Result<(), Refused> {
-        self.session.text(text).await.map_err(|_| Refused)
+    async fn send(&mut self, frame: TextFrame) -> Result<(), Refused> {
+        self.session.text(frame.text()).await.map_err(|_| Refused)
     }
 
     async fn close(&mut self, code: CloseCode) {
@@ -66,32 +62,38 @@ impl Carrier for WebSocket {
 }
 
 impl WebSocket {
-    fn message(&mut self, message: Message) -> Option<Received> {
+    fn message(&mut self, message: Message) -> Received {
         match message {
-            Message::Text(text) => return Some(Received::Text(text)),
-            Message::Binary(_) | Message::Continuation(Item::FirstBinary(_)) => return Some(Received::Binary),
+            Message::Text(text) => return Received::Text(text),
+            Message::Binary(_) | Message::Continuation(Item::FirstBinary(_)) => return Received::Binary,
             Message::Continuation(Item::FirstText(part)) => self.fragments = Some(BytesMut::from(&part[..])),
-            Message::Continuation(Item::Continue(part)) => return self.append(&part),
+            Message::Continuation(Item::Continue(part)) => return self.append(&part).err().unwrap_or(Received::Part),
             Message::Continuation(Item::Last(part)) => {
-                let refused = self.append(&part);
-                let whole = self.fragments.take()?.freeze();
-                let text = || ByteString::try_from(whole).map_or(Received::Violation, Received::Text);
-                return refused.or_else(|| Some(text()));
+                let whole = self.append(&part).map(|()| self.fragments.take().unwrap_or_default().freeze());
+                return whole.map_or_else(
+                    |refused| refused,
+                    |whole| ByteString::try_from(whole).map_or(Received::NotUtf8, Received::Text),
+                );
             }
             // One who pings and does not read is not answered.
             Message::Ping(bytes) => drop(self.session.pong(&bytes).now_or_never()),
             Message::Close(reason) => {
                 let _ = self.session.clone().close(reason).now_or_never();
-                return Some(Received::Gone);
+                return Received::Gone;
             }
             Message::Pong(_) | Message::Nop => {}
         }
-        None
+        Received::Part
     }
 
-    fn append(&mut self, part: &[u8]) -> Option<Received> {
-        let fragments = self.fragments.as_mut()?;
+    fn append(&mut self, part: &[u8]) -> Result<(), Received> {
+        let fragments = self.fragments.get_or_insert_default();
         fragments.extend_from_slice(part);
-        (fragments.len() > SOCKET_MESSAGE_BYTES_MAX).then_some(Received::TooLarge)
+        if fragments.len() > SOCKET_MESSAGE_BYTES_MAX { Err(Received::TooLarge) } else { Ok(()) }
     }
+}
+
+/// Whether a text was none; of other faults of the bytes the kind is the same.
+fn is_utf8_error(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|source| source.is::<std::str::Utf8Error>())
 }

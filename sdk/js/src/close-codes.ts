@@ -20,6 +20,7 @@ export const CLOSE_CODES: Readonly<Record<number, { name: string; rule: CloseRul
   1002: { name: 'protocol error', rule: 'poll' },
   1003: { name: 'unsupported data', rule: 'poll' },
   1006: { name: 'connection lost', rule: 'backoff' },
+  1007: { name: 'not UTF-8', rule: 'poll' },
   1008: { name: 'policy violation', rule: 'backoff' },
   1009: { name: 'message too big', rule: 'poll' },
   1011: { name: 'server error', rule: 'backoff' },

@@ -1,0 +1,63 @@
+//! The server on its listener: the router for requests, and for upgrades the door behind which a connection of push needs
+//! no HTTP any more.
+
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_http::HttpService;
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::dev::{AppConfig, Server};
+use actix_web::{App, Error, web};
+
+pub use super::upgrade::Door;
+use super::upgrade::upgrade;
+use crate::socket::lean::{LINGER, Worker};
+
+/// Connections that the kernel holds ready until they are taken: a herd that comes back at once.
+const BACKLOG: u32 = 4096;
+/// Seconds for requests to be answered when the server stops.
+const SHUTDOWN_SECONDS: u64 = 5;
+/// Time for the head of a request.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Serves what [`super::configure`] lists, with the services that `services` hands to the router.
+pub fn serve(
+    listener: TcpListener,
+    door: Door,
+    services: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+    workers: Option<usize>,
+) -> std::io::Result<Server> {
+    let address = listener.local_addr()?;
+    let mut builder = Server::build().disable_signals().shutdown_timeout(SHUTDOWN_SECONDS).backlog(BACKLOG);
+    if let Some(workers) = workers {
+        builder = builder.workers(workers);
+    }
+    let stopping = builder.graceful_shutdown_signal();
+    // Called once on each worker thread.
+    let builder = builder.listen("http", listener, move || {
+        let (door, services, stopping) = (Rc::new(door.clone()), services.clone(), stopping.clone());
+        let worker = Worker::new(door.sockets.clone().into_inner());
+        let router = App::new()
+            .wrap(actix_web::middleware::from_fn(super::edge::around))
+            .configure(services)
+            .configure(super::configure)
+            .into_factory()
+            .map_err(|error: Error| error.error_response());
+        HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .client_request_timeout(HEAD_WITHIN)
+            // What is behind the last answer is read for a moment, so that the answer arrives.
+            .client_disconnect_timeout(LINGER)
+            // A frame must not wait for the client to acknowledge the one before.
+            .tcp_nodelay(true)
+            .local_addr(address)
+            .upgrade(fn_service(move |handed| upgrade(Rc::clone(&door), Rc::clone(&worker), handed)))
+            .finish(map_config(router, move |()| AppConfig::default()))
+            .tcp()
+    })?;
+    Ok(builder.run())
+}
