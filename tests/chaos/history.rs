@@ -1,5 +1,6 @@
 //! What happened, as those who took part saw it. All times are since the run began, on one clock.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +9,14 @@ pub(crate) type Moment = Duration;
 pub(crate) type Seq = u64;
 
 /// A few small numbers: of roles, or of permissions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Set(pub(crate) u32);
+
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
 
 impl Set {
     pub(crate) fn of(numbers: &[u8]) -> Self {
@@ -116,10 +123,16 @@ pub(crate) enum Effect {
 }
 
 /// What a row of the log names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Touch {
     pub(crate) kind: String,
     pub(crate) target: String,
+}
+
+impl fmt::Debug for Touch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.target)
+    }
 }
 
 impl Touch {
@@ -273,4 +286,11 @@ pub(crate) struct History {
     /// The log, and who may do what by the database's own tables, at the end.
     pub(crate) log: Vec<Row>,
     pub(crate) after: super::model::State,
+}
+
+impl History {
+    /// What the log has at a position.
+    pub(crate) fn row(&self, seq: Seq) -> Option<&Row> {
+        self.log.binary_search_by_key(&seq, |row| row.seq).ok().map(|at| &self.log[at])
+    }
 }

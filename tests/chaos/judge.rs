@@ -66,7 +66,7 @@ impl Said {
 pub(super) fn decisions(history: &History, truth: &Truth, bounds: &Bounds, verdict: &mut Verdict) {
     for decision in &history.decisions {
         let kinds = acting(history, decision);
-        let (age, allows) = age(decision, truth, bounds, &kinds, verdict);
+        let (age, allows) = age(decision, history, truth, bounds, &kinds, verdict);
         for kind in kinds {
             let seen = verdict.seen.entry(kind).or_default();
             seen.decisions += 1;
@@ -96,7 +96,14 @@ fn acting(history: &History, decision: &Decision) -> Vec<&'static str> {
 }
 
 /// Was it right at some version, and for how long not any more? Also tells whether it allows what is allowed no more.
-fn age(decision: &Decision, truth: &Truth, bounds: &Bounds, kinds: &[&str], verdict: &mut Verdict) -> (Duration, bool) {
+fn age(
+    decision: &Decision,
+    history: &History,
+    truth: &Truth,
+    bounds: &Bounds,
+    kinds: &[&str],
+    verdict: &mut Verdict,
+) -> (Duration, bool) {
     let mut fails = |broken, what: String| {
         let account = format!("{decision:?}\n  {what}\n  under: {}", kinds.join(", "));
         verdict.add(broken, decision.ended, account);
@@ -121,11 +128,17 @@ fn age(decision: &Decision, truth: &Truth, bounds: &Bounds, kinds: &[&str], verd
     };
     let until = timeline.0.get(at + 1).map_or(Seq::MAX, |(since, _)| *since).min(end_of_token);
     if decision.pv.is_some_and(|pv| until <= pv) {
-        fails(Broken::BelowItsVersion, format!("right until {until}, which the answer says was applied"));
+        fails(
+            Broken::BelowItsVersion,
+            format!("right until {:?}, which the answer says was applied", history.row(until)),
+        );
     }
     let age = truth.commits.seen(until).map_or(Duration::ZERO, |seen| decision.begun.saturating_sub(seen));
     if age > bounds.staleness {
-        fails(Broken::TooOld, format!("right until {until}, which had been in the log for {age:?} when it was asked"));
+        fails(
+            Broken::TooOld,
+            format!("right until {:?}, which had been in the log for {age:?} when it was asked", history.row(until)),
+        );
     }
     let surely = truth.commits.surely_by(decision.begun);
     (age, end_of_token <= surely || decision.said.exceeds(timeline.at(surely)))
@@ -169,8 +182,9 @@ pub(super) fn connections(history: &History, truth: &Truth, bounds: &Bounds, ver
                 verdict.slowest_told = verdict.slowest_told.max(sighted(stale_since, knew, &blind));
                 if sighted(stale_since, knew, &blind) > bounds.told {
                     let account = format!(
-                        "{connection:?}\n  its token was stale by {seq} since {stale_since:?}, and until {knew:?} it \
-                         was neither told nor cut off"
+                        "{connection:?}\n  its token was stale by {:?} since {stale_since:?}, and until {knew:?} it \
+                         was neither told nor cut off",
+                        history.row(seq)
                     );
                     verdict.add(Broken::Untold, stale_since, account);
                 }
