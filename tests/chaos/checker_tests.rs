@@ -41,10 +41,10 @@ impl Story {
     }
 
     /// An operation and its row, both as they should be.
-    fn did(self, seq: Seq, effect: Effect) -> Self {
-        let touch = self.0.after.clone().apply(&effect).pop().expect("it is a change");
+    fn did(self, seq: Seq, effect: &Effect) -> Self {
+        let touch = self.0.after.clone().apply(effect).pop().expect("it is a change");
         let mut story = self.row(seq, "w", touch).seen(seq).asked(vec![effect.clone()], Outcome::Done(Some(seq)));
-        story.0.after.apply(&effect);
+        story.0.after.apply(effect);
         story
     }
 
@@ -111,8 +111,8 @@ fn remove(permission: u8) -> Effect {
 #[test]
 fn a_true_history_holds() {
     let verdict = Story::new()
-        .did(1, add(1))
-        .did(2, remove(0))
+        .did(1, &add(1))
+        .did(2, &remove(0))
         .me(ms(1500), 1, 1, &[0, 1])
         .me(ms(2900), 1, 1, &[0, 1])
         .me(ms(3500), 2, 2, &[1])
@@ -161,13 +161,13 @@ fn a_change_by_nobody_is_found() {
 
 #[test]
 fn tables_that_tell_another_story_are_found() {
-    let story = Story::new().did(1, add(1));
+    let story = Story::new().did(1, &add(1));
     story.with(|history| history.after.users[0].active = false).breaks(Broken::WrongTables);
 }
 
 #[test]
 fn an_answer_that_never_was_right_is_found() {
-    Story::new().did(1, add(1)).me(ms(1500), 1, 1, &[0, 1, 2]).breaks(Broken::NeverRight);
+    Story::new().did(1, &add(1)).me(ms(1500), 1, 1, &[0, 1, 2]).breaks(Broken::NeverRight);
     // A batch is whole or not there.
     let ask = |allowed| Said::Each { asked: Set::of(&[1, 2]), allowed };
     let both = vec![Effect::Grant { user: 0, permission: 1 }, Effect::Grant { user: 0, permission: 2 }];
@@ -184,49 +184,49 @@ fn an_answer_that_never_was_right_is_found() {
 fn an_answer_from_the_future_is_found() {
     Story::new().me(ms(500), 0, 7, &[0]).breaks(Broken::AheadOfTheLog);
     // Right only by a change that was not there yet.
-    Story::new().seen(0).me(ms(500), 0, 0, &[0, 1]).did(1, add(1)).breaks(Broken::NeverRight);
+    Story::new().seen(0).me(ms(500), 0, 0, &[0, 1]).did(1, &add(1)).breaks(Broken::NeverRight);
 }
 
 #[test]
 fn an_answer_below_the_version_that_it_states_is_found() {
-    Story::new().did(1, remove(0)).me(ms(1500), 0, 1, &[0]).breaks(Broken::BelowItsVersion);
-    Story::new().did(1, remove(0)).me(ms(1500), 0, 0, &[0]).holds();
+    Story::new().did(1, &remove(0)).me(ms(1500), 0, 1, &[0]).breaks(Broken::BelowItsVersion);
+    Story::new().did(1, &remove(0)).me(ms(1500), 0, 0, &[0]).holds();
 }
 
 #[test]
 fn a_stale_token_is_to_be_refused_even_where_it_is_right() {
-    let story = |pv| Story::new().did(1, Effect::Grant { user: 0, permission: 0 }).me(ms(1500), 0, pv, &[0]);
+    let story = |pv| Story::new().did(1, &Effect::Grant { user: 0, permission: 0 }).me(ms(1500), 0, pv, &[0]);
     story(1).breaks(Broken::BelowItsVersion);
     story(0).holds();
 }
 
 #[test]
 fn an_answer_older_than_the_bound_is_found() {
-    Story::new().did(1, remove(0)).me(ms(2001), 0, 0, &[0]).breaks(Broken::TooOld);
-    Story::new().did(1, add(1)).me(ms(2001), 0, 0, &[0]).breaks(Broken::TooOld);
+    Story::new().did(1, &remove(0)).me(ms(2001), 0, 0, &[0]).breaks(Broken::TooOld);
+    Story::new().did(1, &add(1)).me(ms(2001), 0, 0, &[0]).breaks(Broken::TooOld);
 }
 
 #[test]
 fn the_end_of_a_session_counts() {
     let ended = Effect::EndSession { session: "s".to_owned() };
-    Story::new().did(1, ended.clone()).me(ms(2500), 0, 0, &[0]).breaks(Broken::TooOld);
-    Story::new().did(1, ended).me(ms(2500), 1, 1, &[0]).holds();
-    Story::new().did(1, Effect::SignOutAll).me(ms(2500), 0, 0, &[0]).breaks(Broken::TooOld);
+    Story::new().did(1, &ended).me(ms(2500), 0, 0, &[0]).breaks(Broken::TooOld);
+    Story::new().did(1, &ended).me(ms(2500), 1, 1, &[0]).holds();
+    Story::new().did(1, &Effect::SignOutAll).me(ms(2500), 0, 0, &[0]).breaks(Broken::TooOld);
 }
 
 #[test]
 fn one_who_is_suspended_has_nothing() {
     let suspended = Effect::Suspend { user: 0 };
-    Story::new().did(1, suspended.clone()).me(ms(1500), 1, 1, &[0]).breaks(Broken::BelowItsVersion);
+    Story::new().did(1, &suspended).me(ms(1500), 1, 1, &[0]).breaks(Broken::BelowItsVersion);
     let none = |history: &mut History| {
         history.decisions[0].said = Said::Each { asked: Set::of(&[0]), allowed: Set::default() };
     };
-    Story::new().did(1, suspended).me(ms(2500), 1, 1, &[0]).with(none).holds();
+    Story::new().did(1, &suspended).me(ms(2500), 1, 1, &[0]).with(none).holds();
 }
 
 #[test]
 fn a_replica_that_goes_back_is_found() {
-    let story = || Story::new().did(1, Effect::Grant { user: 1, permission: 3 });
+    let story = || Story::new().did(1, &Effect::Grant { user: 1, permission: 3 });
     story().me(ms(1500), 0, 1, &[0]).me(ms(1600), 0, 0, &[0]).breaks(Broken::WentBack);
     let other = |history: &mut History| history.decisions[1].replica = 1;
     story().me(ms(1500), 0, 1, &[0]).me(ms(1600), 0, 0, &[0]).with(other).holds();
@@ -236,7 +236,7 @@ fn a_replica_that_goes_back_is_found() {
 
 #[test]
 fn a_client_that_is_not_told_is_found() {
-    let story = || Story::new().did(1, add(1));
+    let story = || Story::new().did(1, &add(1));
     story().connected(ms(0), 0, &[], ms(9000)).breaks(Broken::Untold);
     story().connected(ms(0), 0, &[(ms(3500), 1)], ms(9000)).breaks(Broken::Untold);
     story().connected(ms(0), 0, &[(ms(500), 0)], ms(9000)).breaks(Broken::Untold);
@@ -253,7 +253,7 @@ fn a_client_that_is_not_told_is_found() {
 fn who_is_blind_need_not_tell_meanwhile() {
     let stopped = |on, kind| Fault { kind, begun: ms(900), ended: ms(6000), blinds: on };
     let story = |fault: Fault| {
-        let story = Story::new().did(1, add(1)).connected(ms(0), 0, &[(ms(6500), 1)], ms(9000));
+        let story = Story::new().did(1, &add(1)).connected(ms(0), 0, &[(ms(6500), 1)], ms(9000));
         story.with(|history| history.faults.push(fault))
     };
     story(stopped(Blinds::Replica(0), "replica-stop")).holds();
@@ -266,7 +266,7 @@ fn who_is_blind_need_not_tell_meanwhile() {
 fn decisions_are_counted_under_the_faults_that_acted() {
     let fault = |kind, begun, ended| Fault { kind, begun: ms(begun), ended: ms(ended), blinds: Blinds::Nobody };
     let verdict = Story::new()
-        .did(1, remove(0))
+        .did(1, &remove(0))
         .me(ms(100), 0, 0, &[0])
         .me(ms(1700), 0, 0, &[0])
         .with(|history| history.faults.extend([fault("a", 1500, 1600), fault("a", 1650, 1900), fault("b", 1600, 1700)]))
