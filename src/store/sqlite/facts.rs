@@ -3,15 +3,13 @@
 //! CROSS JOIN is SQLite's way to say that the tables are to be gone through in this order: from the few rows that are asked
 //! for to the many that are stored.
 
-use sqlx::sqlite::SqliteRow;
-
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{Identity, LockdownRecord, RoleRecord, Status, TenantRecord, UserKind, UserRecord};
 use crate::domain::rules::{Refusal, Rights};
 use crate::domain::{Actor, Grant, PermissionSet, RoleName, Seq, TenantName, Timestamp, UserId};
 
 use super::log;
-use super::sql::{Arg, args, get, grants, json, malformed, maybe_parsed, maybe_time, parsed, time};
+use super::sql::{Arg, Row, args, get, grants, json, malformed, maybe_parsed, maybe_time, parsed, time};
 
 /// Who acts and what he holds of what is reserved. Arguments: 1 his tenant, 2 his id, 3 his session, 4 the time, 5 the
 /// tenant that the operation is about.
@@ -88,7 +86,7 @@ fn common_args(actor: &Actor, now: Timestamp, place: Option<&TenantName>) -> Vec
     }
 }
 
-fn common(actor: &Actor, row: &SqliteRow) -> Result<Common, sqlx::Error> {
+fn common(actor: &Actor, row: &dyn Row) -> Result<Common, sqlx::Error> {
     let rights = match actor {
         Actor::System(_) => Some(Rights::System),
         Actor::User { tenant, .. } if get::<Option<i64>>(row, "me")?.is_some() => {
@@ -123,7 +121,7 @@ impl TenantFacts {
         (SQL, common_args(actor, now, place))
     }
 
-    pub(super) fn read(actor: &Actor, row: &SqliteRow) -> Result<(Common, Self), sqlx::Error> {
+    pub(super) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
         let common = common(actor, row)?;
         let tenant = common.place.map(|_| tenant_record(row)).transpose()?;
         let lockdown = get::<Option<i64>>(row, "locked")?.map(|_| lockdown_record(row, "lock_tenant")).transpose()?;
@@ -213,7 +211,7 @@ impl UserFacts {
         (SQL, all)
     }
 
-    pub(super) fn read(actor: &Actor, row: &SqliteRow) -> Result<(Common, Self), sqlx::Error> {
+    pub(super) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
         let user = match get::<Option<i64>>(row, "no")? {
             None => None,
             Some(no) => Some(UserRow {
@@ -294,7 +292,7 @@ impl GrantFacts {
         (SQL, all)
     }
 
-    pub(super) fn read(actor: &Actor, row: &SqliteRow) -> Result<(Common, Self), sqlx::Error> {
+    pub(super) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
         let stands = match get::<Option<i64>>(row, "stands")? {
             None => None,
             Some(_) => Some(Standing { expires_at: maybe_time(row, "expires_at")? }),
@@ -359,7 +357,7 @@ impl RoleFacts {
         (SQL, all)
     }
 
-    pub(super) fn read(actor: &Actor, row: &SqliteRow) -> Result<(Common, Self), sqlx::Error> {
+    pub(super) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
         let role = match get::<Option<i64>>(row, "no")? {
             None => None,
             Some(no) => Some((no, role_record(row)?)),
@@ -398,7 +396,7 @@ pub(super) fn identities_json(identities: &[Identity]) -> String {
 }
 
 /// The row as a tenant.
-pub(super) fn tenant_record(row: &SqliteRow) -> Result<TenantRecord, sqlx::Error> {
+pub(super) fn tenant_record(row: &dyn Row) -> Result<TenantRecord, sqlx::Error> {
     Ok(TenantRecord {
         name: parsed(row, "name")?,
         description: get(row, "description")?,
@@ -408,7 +406,7 @@ pub(super) fn tenant_record(row: &SqliteRow) -> Result<TenantRecord, sqlx::Error
 }
 
 /// The row as a user.
-pub(super) fn user_record(row: &SqliteRow) -> Result<UserRecord, sqlx::Error> {
+pub(super) fn user_record(row: &dyn Row) -> Result<UserRecord, sqlx::Error> {
     Ok(UserRecord {
         id: parsed(row, "id")?,
         name: get(row, "name")?,
@@ -422,7 +420,7 @@ pub(super) fn user_record(row: &SqliteRow) -> Result<UserRecord, sqlx::Error> {
 }
 
 /// The row as a role.
-pub(super) fn role_record(row: &SqliteRow) -> Result<RoleRecord, sqlx::Error> {
+pub(super) fn role_record(row: &dyn Row) -> Result<RoleRecord, sqlx::Error> {
     Ok(RoleRecord {
         name: parsed(row, "name")?,
         description: get(row, "description")?,
@@ -433,7 +431,7 @@ pub(super) fn role_record(row: &SqliteRow) -> Result<RoleRecord, sqlx::Error> {
 }
 
 /// The row as a lockdown.
-pub(super) fn lockdown_record(row: &SqliteRow, tenant: &'static str) -> Result<LockdownRecord, sqlx::Error> {
+pub(super) fn lockdown_record(row: &dyn Row, tenant: &'static str) -> Result<LockdownRecord, sqlx::Error> {
     Ok(LockdownRecord {
         tenant: maybe_parsed(row, tenant)?,
         retry_after_s: get(row, "retry_after_s")?,
@@ -442,7 +440,7 @@ pub(super) fn lockdown_record(row: &SqliteRow, tenant: &'static str) -> Result<L
     })
 }
 
-fn status(row: &SqliteRow) -> Result<Status, sqlx::Error> {
+fn status(row: &dyn Row) -> Result<Status, sqlx::Error> {
     match get::<&str>(row, "status")? {
         "active" => Ok(Status::Active),
         "suspended" => Ok(Status::Suspended),
@@ -451,7 +449,7 @@ fn status(row: &SqliteRow) -> Result<Status, sqlx::Error> {
 }
 
 /// The column `kind` of a user.
-pub(super) fn kind(row: &SqliteRow) -> Result<UserKind, sqlx::Error> {
+pub(super) fn kind(row: &dyn Row) -> Result<UserKind, sqlx::Error> {
     match get::<&str>(row, "kind")? {
         "person" => Ok(UserKind::Person),
         "service" => Ok(UserKind::Service),

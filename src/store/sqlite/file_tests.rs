@@ -222,13 +222,12 @@ async fn nobody_waits_for_the_lock_longer_than_he_may() {
 /// Answers how its transaction is committed: 2 waits for the disk, 1 does not.
 struct Asking<const LASTS: bool>;
 
-#[async_trait::async_trait]
 impl<const LASTS: bool> Work for Asking<LASTS> {
     type Answer = i64;
     const LASTS: bool = LASTS;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<i64, Fault> {
-        let row = transaction.one("SELECT synchronous FROM pragma_synchronous", vec![]).await?;
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<i64, Fault> {
+        let row = transaction.one("SELECT synchronous FROM pragma_synchronous", vec![])?;
         Ok(super::sql::get(&row, "synchronous")?)
     }
 }

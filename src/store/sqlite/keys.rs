@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::sqlite::SqlitePool;
 
 use crate::domain::records::ReplicaRecord;
 use crate::domain::rules::Refusal;
@@ -13,7 +12,7 @@ use crate::store::{KEY_IN_USE, KeyRotation, KeyState, Loaded, StoredKey, UNKNOWN
 use super::facts::TenantFacts;
 use super::log;
 use super::read::loaded;
-use super::sql::{Arg, args, get, malformed, maybe_time, parsed, query, time};
+use super::sql::{Arg, Row, args, get, malformed, maybe_time, parsed, query, time};
 use super::writer::{Fault, Script, Transaction, Work, operation};
 
 const SYSTEM: Actor = Actor::System("system");
@@ -27,7 +26,7 @@ fn word(state: KeyState) -> &'static str {
     }
 }
 
-fn key(row: &SqliteRow) -> Result<StoredKey, sqlx::Error> {
+fn key(row: &dyn Row) -> Result<StoredKey, sqlx::Error> {
     Ok(StoredKey {
         kid: get(row, "kid")?,
         algorithm: get(row, "algorithm")?,
@@ -75,44 +74,42 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<Loaded<Vec<StoredKey>>, 
 /// Puts keys in if there is none.
 pub(super) struct EnsureKeys(pub(super) Vec<StoredKey>);
 
-#[async_trait]
 impl Work for EnsureKeys {
     type Answer = Vec<StoredKey>;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Answer, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Answer, Fault> {
         const LIST: &str = "SELECT * FROM keys";
-        if transaction.all(LIST, vec![]).await?.is_empty() {
-            transaction.begin_unit().await?;
+        if transaction.all(LIST, vec![])?.is_empty() {
+            transaction.begin_unit()?;
             for proposed in &self.0 {
                 let sql = operation!(
                     "INSERT INTO keys (kid, algorithm, private, public, state, created_at, retire_at) \
                          VALUES ($5, $6, $7, $8, $9, $10, $11)"
                 );
                 let args = key_args(proposed, proposed.state);
-                transaction.operate(&SYSTEM, Script { sql, args, summary: None }).await?;
+                transaction.operate(&SYSTEM, Script { sql, args, summary: None })?;
             }
-            transaction.end_unit().await?;
+            transaction.end_unit()?;
         }
-        let rows = transaction.all(LIST, vec![]).await?;
-        let keys = rows.iter().map(key).collect::<Result<Vec<_>, _>>()?;
+        let rows = transaction.all(LIST, vec![])?;
+        let keys = rows.iter().map(|row| key(row)).collect::<Result<Vec<_>, _>>()?;
         Ok(keys.into_iter().filter(|key| key.state != KeyState::Retired).collect())
     }
 }
 
-#[async_trait]
 impl Work for KeyRotation {
     type Answer = Written;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
         // A key that was put out of use never comes back into it.
         const OUT_OF_USE: &str = "SELECT EXISTS (SELECT 1 FROM keys WHERE kid IN ($1, $2) \
              AND state IN ('current', 'previous', 'retired')) AS found";
         let refused = |refusal| Fault::Refused { index: 0, refusal };
         let (sql, args) = TenantFacts::question(&self.actor, transaction.now, None);
-        let (common, _) = TenantFacts::read(&self.actor, &transaction.one(sql, args).await?)?;
+        let (common, _) = TenantFacts::read(&self.actor, &transaction.one(sql, args)?)?;
         common.entered(None).map_err(refused)?;
 
-        let row = transaction.one(OUT_OF_USE, args![self.current.kid.as_str(), self.next.kid.as_str()]).await?;
+        let row = transaction.one(OUT_OF_USE, args![self.current.kid.as_str(), self.next.kid.as_str()])?;
         if get::<bool>(&row, "found")? {
             return Err(refused(Refusal::Invalid("this key was in use before")));
         }
@@ -136,8 +133,8 @@ impl Work for KeyRotation {
         args.extend(key_args(&self.next, KeyState::Next));
         args.extend(args![i64::from(self.revoke), self.retire_at, i64::from(self.sessions)]);
         let summary = Some(if self.revoke { "signing keys revoked" } else { "signing keys rotated" }.to_owned());
-        let changes = transaction.operate(&self.actor, Script { sql, args, summary }).await?;
-        transaction.written(changes).await
+        let changes = transaction.operate(&self.actor, Script { sql, args, summary })?;
+        transaction.written(changes)
     }
 }
 
@@ -147,17 +144,16 @@ pub(super) struct Retirement {
     pub(super) kid: String,
 }
 
-#[async_trait]
 impl Work for Retirement {
     type Answer = Written;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
         const FIND: &str = "SELECT (SELECT state FROM keys WHERE kid = $1) AS state";
         let refused = |refusal| Fault::Refused { index: 0, refusal };
         let (sql, args) = TenantFacts::question(&self.actor, transaction.now, None);
-        let (common, _) = TenantFacts::read(&self.actor, &transaction.one(sql, args).await?)?;
+        let (common, _) = TenantFacts::read(&self.actor, &transaction.one(sql, args)?)?;
         common.entered(None).map_err(refused)?;
-        let row = transaction.one(FIND, args![self.kid.as_str()]).await?;
+        let row = transaction.one(FIND, args![self.kid.as_str()])?;
         match get::<Option<&str>>(&row, "state")? {
             None => return Err(refused(UNKNOWN_KEY)),
             Some("current" | "next") => return Err(refused(KEY_IN_USE)),
@@ -165,8 +161,8 @@ impl Work for Retirement {
         }
         let sql = operation!("UPDATE keys SET state = 'retired' WHERE kid = $5 AND state = 'previous'");
         let script = Script { sql, args: args![self.kid.as_str()], summary: Some("signing key retired".to_owned()) };
-        let changes = transaction.operate(&self.actor, script).await?;
-        transaction.written(changes).await
+        let changes = transaction.operate(&self.actor, script)?;
+        transaction.written(changes)
     }
 }
 
@@ -176,14 +172,13 @@ pub(super) struct EnsureSecret {
     pub(super) proposed: Vec<u8>,
 }
 
-#[async_trait]
 impl Work for EnsureSecret {
     type Answer = Vec<u8>;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Vec<u8>, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Vec<u8>, Fault> {
         const ENSURE: &str = "INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING; \
              SELECT value FROM secrets WHERE name = $1";
-        let rows = transaction.all(ENSURE, args![self.name.as_str(), &self.proposed[..]]).await?;
+        let rows = transaction.all(ENSURE, args![self.name.as_str(), &self.proposed[..]])?;
         Ok(get(rows.first().ok_or(sqlx::Error::RowNotFound)?, "value")?)
     }
 }
@@ -194,14 +189,13 @@ pub(super) struct EnsureSetting {
     pub(super) proposed: String,
 }
 
-#[async_trait]
 impl Work for EnsureSetting {
     type Answer = String;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<String, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<String, Fault> {
         const ENSURE: &str = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING; \
              SELECT value FROM settings WHERE name = $1";
-        let rows = transaction.all(ENSURE, args![self.name.as_str(), self.proposed.as_str()]).await?;
+        let rows = transaction.all(ENSURE, args![self.name.as_str(), self.proposed.as_str()])?;
         Ok(get(rows.first().ok_or(sqlx::Error::RowNotFound)?, "value")?)
     }
 }
@@ -209,12 +203,11 @@ impl Work for EnsureSetting {
 /// Says that a replica is running.
 pub(super) struct RenewReplica(pub(super) ReplicaRecord);
 
-#[async_trait]
 impl Work for RenewReplica {
     type Answer = ();
     const LASTS: bool = false;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
         const RENEW: &str = "INSERT INTO replicas (id, started_at, seen_at, applied, connections) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO UPDATE SET started_at = excluded.started_at, \
                  seen_at = excluded.seen_at, applied = excluded.applied, connections = excluded.connections";
@@ -222,20 +215,19 @@ impl Work for RenewReplica {
         let connections = i64::try_from(replica.connections).unwrap_or(i64::MAX);
         let args =
             args![replica.id.as_str(), replica.started_at, transaction.now, log::number(replica.applied), connections];
-        Ok(transaction.execute(RENEW, args).await?)
+        Ok(transaction.execute(RENEW, args)?)
     }
 }
 
 /// Says that a replica has stopped.
 pub(super) struct RemoveReplica(pub(super) String);
 
-#[async_trait]
 impl Work for RemoveReplica {
     type Answer = ();
     const LASTS: bool = false;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
-        Ok(transaction.execute("DELETE FROM replicas WHERE id = $1", args![self.0.as_str()]).await?)
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        Ok(transaction.execute("DELETE FROM replicas WHERE id = $1", args![self.0.as_str()])?)
     }
 }
 

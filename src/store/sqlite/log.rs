@@ -1,15 +1,15 @@
 //! The change log as it is read.
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 
 use crate::domain::limits::TAIL_PAGE_ROWS;
 use crate::domain::{Change, Effect, LogRow, Seq, Target, TenantName, Timestamp};
 use crate::store::TailPage;
 
-use super::sql::{args, get, malformed, maybe_parsed, parsed, query};
+use super::sql::{Row, args, get, malformed, maybe_parsed, parsed, query};
 
 /// A position as it is stored.
-pub(super) fn seq(row: &SqliteRow, column: &'static str) -> Result<Seq, sqlx::Error> {
+pub(super) fn seq(row: &dyn Row, column: &'static str) -> Result<Seq, sqlx::Error> {
     position(get(row, column)?, column)
 }
 
@@ -23,7 +23,7 @@ pub(super) fn number(seq: Seq) -> i64 {
 }
 
 /// A row of the log, and whether it could be read. One that could not touches everyone.
-pub(super) fn change(row: &SqliteRow) -> Result<(Change, bool), sqlx::Error> {
+pub(super) fn change(row: &dyn Row) -> Result<(Change, bool), sqlx::Error> {
     let seq = seq(row, "seq")?;
     let at = get::<i64>(row, "at");
     let target = target(row);
@@ -38,7 +38,7 @@ pub(super) fn change(row: &SqliteRow) -> Result<(Change, bool), sqlx::Error> {
     Ok((change, readable))
 }
 
-fn target(row: &SqliteRow) -> Option<Target> {
+fn target(row: &dyn Row) -> Option<Target> {
     let name: Option<&str> = get(row, "target").ok()?;
     Target::parse(get(row, "kind").ok()?, get(row, "tenant").ok()?, name.unwrap_or(""), get(row, "user").ok()?)
 }
@@ -59,7 +59,7 @@ pub(super) async fn tail(connection: &mut SqliteConnection, after: Seq) -> Resul
         unreadable: 0,
         complete: false,
     };
-    for row in rows.iter().filter(|row| !matches!(get::<Option<i64>>(row, "seq"), Ok(None))) {
+    for row in rows.iter().filter(|row| !matches!(get::<Option<i64>>(*row, "seq"), Ok(None))) {
         let (change, readable) = change(row)?;
         page.unreadable += u32::from(!readable);
         page.changes.push(change);

@@ -1,13 +1,14 @@
 //! The store on SQLite: one file, one writer at a time, any number of processes on one host.
 //!
 //! - [`place`]: the file, its connections, migrations
-//! - [`writer`]: the queue of writes and the group commit
+//! - [`writer`], [`direct`]: the queue of writes and the group commit, and the connection that it is done on
 //! - [`facts`], [`decide`], [`unit`]: an operation is two statements: what it is decided from, and what it comes to
 //! - [`log`], [`read`], [`sessions`], [`keys`]: what is read and written beside
 //! - [`restore`], [`anew`]: a backup is put back, and the log begins anew
 
 mod anew;
 mod decide;
+mod direct;
 mod facts;
 mod keys;
 mod log;
@@ -26,7 +27,6 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 use tokio::sync::{Mutex, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::domain::operation::PasswordHash;
@@ -51,8 +51,8 @@ pub struct SqliteStore {
     open: Arc<ArcSwap<Open>>,
     clock: Arc<dyn Clock>,
     queue: Queue,
-    /// Stops the writer, and waits for it.
-    writer: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
+    /// Ends when the writer has.
+    writer: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
 impl SqliteStore {
@@ -100,10 +100,13 @@ impl SqliteStore {
         place.prepare(random).await?;
         let open = Arc::new(ArcSwap::from_pointee(place.open().await?));
         let (queue, writer) = Writer::new(place.clone(), Arc::clone(&open), options, Arc::clone(&clock));
-        let (stop, stopped) = oneshot::channel();
-        // Owned by this store: `close` stops it and waits.
-        let task = tokio::spawn(writer.run(stopped));
-        Ok(Self { place, open, clock, queue, writer: Mutex::new(Some((stop, task))) })
+        let (ended, end) = oneshot::channel();
+        // Owned by this store: `close` stops it and waits. A thread, for SQLite works on the thread that asks.
+        std::thread::spawn(move || {
+            writer.run();
+            drop(ended);
+        });
+        Ok(Self { place, open, clock, queue, writer: Mutex::new(Some(end)) })
     }
 
     fn now(&self) -> Timestamp {
@@ -321,10 +324,9 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        if let Some((stop, task)) = self.writer.lock().await.take() {
-            // Both fail only where it has ended already.
-            let _ = stop.send(());
-            let _ = task.await;
+        if let Some(ended) = self.writer.lock().await.take() {
+            self.queue.close().await;
+            let _ = ended.await;
         }
         self.open.load().readers.close().await;
     }

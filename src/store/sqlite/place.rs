@@ -13,6 +13,7 @@ use tracing::log::LevelFilter;
 use crate::domain::{Epoch, Random};
 use crate::store::StoreError;
 
+use super::direct::Direct;
 use super::restore::mark_as_ours;
 use super::sql::{self, args, failed, get, query};
 
@@ -137,8 +138,8 @@ impl Place {
     }
 
     /// A connection for writing. It does not wait for the writer's lock: who asks often gets his turn sooner.
-    pub(super) async fn writer(&self) -> Result<SqliteConnection, sqlx::Error> {
-        self.options().busy_timeout(Duration::ZERO).connect().await
+    pub(super) fn writer(&self) -> Result<Direct, sqlx::Error> {
+        Direct::open(&self.path, self.pages_max)
     }
 
     /// Opens for reading what is there.

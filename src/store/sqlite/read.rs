@@ -8,17 +8,17 @@ use crate::store::{Loaded, RoleFacts, UserFacts};
 
 use super::facts::{kind, lockdown_record, role_columns, role_record, tenant_record, user_columns, user_record};
 use super::log;
-use super::sql::{args, get, grants, json, malformed, maybe_time, parsed, query};
+use super::sql::{Row, args, get, grants, json, malformed, maybe_time, parsed, query};
 
 type Sql<T> = Result<T, sqlx::Error>;
 
 /// With the version that the same statement read.
-pub(super) fn loaded<T>(row: &SqliteRow, value: T) -> Sql<Loaded<T>> {
+pub(super) fn loaded<T>(row: &dyn Row, value: T) -> Sql<Loaded<T>> {
     Ok(Loaded { version: Version { epoch: parsed(row, "epoch")?, seq: log::seq(row, "head")? }, value })
 }
 
 /// A page from one row more than its limit.
-pub(super) fn page<T>(rows: &[SqliteRow], limit: u32, record: impl Fn(&SqliteRow) -> Sql<(String, T)>) -> Sql<Page<T>> {
+pub(super) fn page<T>(rows: &[SqliteRow], limit: u32, record: impl Fn(&dyn Row) -> Sql<(String, T)>) -> Sql<Page<T>> {
     let limit = limit as usize;
     let mut items = Vec::with_capacity(rows.len());
     let mut last = None;
@@ -91,7 +91,7 @@ pub(super) async fn role_facts(readers: &SqlitePool, role: RoleNo) -> Sql<Loaded
 pub(super) async fn tenant(readers: &SqlitePool, tenant: &TenantName) -> Sql<Option<TenantRecord>> {
     const GET: &str = "SELECT name, description, status, created_at FROM tenants WHERE name = $1";
     let row = query(GET, args![tenant.as_str()]).fetch_optional(readers).await?;
-    row.as_ref().map(tenant_record).transpose()
+    row.map(|row| tenant_record(&row)).transpose()
 }
 
 pub(super) async fn tenants(readers: &SqlitePool, after: Option<&str>, limit: u32) -> Sql<Page<TenantRecord>> {
@@ -108,7 +108,7 @@ pub(super) async fn user(readers: &SqlitePool, tenant: &TenantName, user: &UserI
         " FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $2 WHERE t.name = $1"
     );
     let row = query(GET, args![tenant.as_str(), user.as_str()]).fetch_optional(readers).await?;
-    row.as_ref().map(user_record).transpose()
+    row.map(|row| user_record(&row)).transpose()
 }
 
 pub(super) async fn users(
@@ -134,7 +134,7 @@ pub(super) async fn role(readers: &SqlitePool, tenant: &TenantName, role: &RoleN
         " FROM tenants t JOIN roles r ON r.tenant = t.no AND r.name = $2 WHERE t.name = $1"
     );
     let row = query(GET, args![tenant.as_str(), role.as_str()]).fetch_optional(readers).await?;
-    row.as_ref().map(role_record).transpose()
+    row.map(|row| role_record(&row)).transpose()
 }
 
 pub(super) async fn roles(

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::sqlite::SqlitePool;
 
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{Page, SessionRecord};
@@ -13,17 +12,16 @@ use crate::store::{Credentials, LiveSession, Loaded, NewSession, Rotation, Token
 use super::facts::kind;
 use super::log;
 use super::read::{loaded, page};
-use super::sql::{args, get, malformed, maybe_time, parsed, query, time};
+use super::sql::{Row, args, get, malformed, maybe_time, parsed, query, time};
 use super::writer::{Fault, Script, Transaction, Work, operation};
 
 /// Opens a session.
 pub(super) struct Opening(pub(super) NewSession);
 
-#[async_trait]
 impl Work for Opening {
     type Answer = Option<LiveSession>;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Answer, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Answer, Fault> {
         // Each opening takes away two that are past their time, so that they do not pile up.
         const OPEN: &str = "DELETE FROM sessions WHERE id IN ( \
                  SELECT id FROM sessions WHERE expires_at <= $5 ORDER BY expires_at LIMIT 2); \
@@ -50,7 +48,7 @@ impl Work for Opening {
             new.idle.map(|idle| i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)),
             new.ends_at,
         ];
-        let opened = !transaction.all(OPEN, args).await?.is_empty();
+        let opened = !transaction.all(OPEN, args)?.is_empty();
         Ok(opened.then(|| LiveSession {
             id: new.id.clone(),
             tenant: new.tenant.clone(),
@@ -68,17 +66,16 @@ pub(super) struct RenewHash {
     pub(super) new: PasswordHash,
 }
 
-#[async_trait]
 impl Work for RenewHash {
     type Answer = bool;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<bool, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<bool, Fault> {
         const RENEW: &str = "UPDATE acting SET rehashing = 1; \
              UPDATE users SET password = $4 WHERE id = $2 AND password = $3 \
                  AND tenant = (SELECT no FROM tenants WHERE name = $1) RETURNING 1 AS renewed; \
              UPDATE acting SET rehashing = 0";
         let args = args![self.tenant.as_str(), self.user.as_str(), self.old.0.as_str(), self.new.0.as_str()];
-        Ok(!transaction.all(RENEW, args).await?.is_empty())
+        Ok(!transaction.all(RENEW, args)?.is_empty())
     }
 }
 
@@ -89,11 +86,10 @@ pub(super) struct Rotating {
     pub(super) successor: TokenDigest,
 }
 
-#[async_trait]
 impl Work for Rotating {
     type Answer = Rotation;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Rotation, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Rotation, Fault> {
         const FACTS: &str = "SELECT s.refresh, s.previous, s.issued_at, s.idle, s.ends_at, l.id, l.tenant_name, l.user_id, l.expires_at, \
                  EXISTS (SELECT 1 FROM used_tokens u WHERE u.session = s.id AND u.digest = $2) AS used \
              FROM sessions s LEFT JOIN standing_sessions l ON l.id = $1 AND l.expires_at > $3 WHERE s.id = $1";
@@ -101,7 +97,7 @@ impl Work for Rotating {
              UPDATE sessions SET previous = refresh, refresh = $3, issued_at = $4, last_refresh_at = $4, expires_at = $5, \
                  seen = (SELECT COALESCE(MAX(seq), 0) FROM changes) WHERE id = $1";
         let (id, now) = (self.session.as_str(), transaction.now);
-        let rows = transaction.all(FACTS, args![id, &self.presented[..], now]).await?;
+        let rows = transaction.all(FACTS, args![id, &self.presented[..], now])?;
         let Some(row) = rows.first() else { return Ok(Rotation::Unknown) };
         if get::<Option<&str>>(row, "id")?.is_none() {
             return Ok(Rotation::Over);
@@ -118,7 +114,7 @@ impl Work for Rotating {
                 live.expires_at = now.plus(Duration::from_millis(idle)).min(ends_at);
             }
             let args = args![id, &self.presented[..], &self.successor[..], now, live.expires_at];
-            transaction.execute(ROTATE, args).await?;
+            transaction.execute(ROTATE, args)?;
             return Ok(Rotation::Rotated(live));
         }
         if previous == Some(self.presented) && young {
@@ -127,7 +123,7 @@ impl Work for Rotating {
         if !get::<bool>(row, "used")? {
             return Ok(Rotation::Unknown);
         }
-        end(transaction, &live, Effect::RefreshReuse, &Actor::System("system")).await?;
+        end(transaction, &live, Effect::RefreshReuse, &Actor::System("system"))?;
         Ok(Rotation::Reused(live))
     }
 }
@@ -138,22 +134,21 @@ pub(super) struct Ending {
     pub(super) effect: Effect,
 }
 
-#[async_trait]
 impl Work for Ending {
     type Answer = Written;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
         const STANDS: &str = "SELECT id, tenant_name, user_id, expires_at FROM standing_sessions WHERE id = $1";
-        let rows = transaction.all(STANDS, args![self.session.as_str()]).await?;
-        let Some(row) = rows.first() else { return transaction.written(Vec::new()).await };
+        let rows = transaction.all(STANDS, args![self.session.as_str()])?;
+        let Some(row) = rows.first() else { return transaction.written(Vec::new()) };
         let live = live_session(row)?;
         let actor = Actor::User { tenant: live.tenant.clone(), user: live.user.clone(), session: self.session.clone() };
-        let changes = end(transaction, &live, self.effect, &actor).await?;
-        transaction.written(changes).await
+        let changes = end(transaction, &live, self.effect, &actor)?;
+        transaction.written(changes)
     }
 }
 
-async fn end(
+fn end(
     transaction: &mut Transaction<'_>,
     session: &LiveSession,
     effect: Effect,
@@ -161,10 +156,10 @@ async fn end(
 ) -> Result<Vec<crate::domain::Change>, sqlx::Error> {
     let sql = operation!("UPDATE sessions SET ended_at = $6, ended_by = $7 WHERE id = $5");
     let args = args![session.id.as_str(), transaction.now, effect.as_str()];
-    transaction.operate(actor, Script { sql, args, summary: None }).await
+    transaction.operate(actor, Script { sql, args, summary: None })
 }
 
-fn live_session(row: &SqliteRow) -> Result<LiveSession, sqlx::Error> {
+fn live_session(row: &dyn Row) -> Result<LiveSession, sqlx::Error> {
     Ok(LiveSession {
         id: parsed(row, "id")?,
         tenant: parsed(row, "tenant_name")?,
@@ -173,7 +168,7 @@ fn live_session(row: &SqliteRow) -> Result<LiveSession, sqlx::Error> {
     })
 }
 
-fn digest(row: &SqliteRow, column: &'static str) -> Result<Option<TokenDigest>, sqlx::Error> {
+fn digest(row: &dyn Row, column: &'static str) -> Result<Option<TokenDigest>, sqlx::Error> {
     let bytes: Option<&[u8]> = get(row, column)?;
     bytes.map(|bytes| bytes.try_into().map_err(|_| malformed(column))).transpose()
 }

@@ -2,7 +2,7 @@
 
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Decode, Row as _, Sqlite, Type};
+use sqlx::{Decode, Row as _, Sqlite, TypeInfo as _, ValueRef as _};
 
 use crate::domain::{Grant, Timestamp};
 use crate::store::StoreError;
@@ -69,22 +69,103 @@ pub(super) fn query(sql: &'static str, args: Vec<Arg>) -> Query<'static, Sqlite,
     })
 }
 
+/// What one column holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Value<'r> {
+    Null,
+    Int(i64),
+    Text(&'r str),
+    Blob(&'r [u8]),
+}
+
+/// A row, whichever connection it was read on.
+pub(super) trait Row {
+    fn value(&self, column: &'static str) -> Result<Value<'_>, sqlx::Error>;
+}
+
+impl Row for SqliteRow {
+    fn value(&self, column: &'static str) -> Result<Value<'_>, sqlx::Error> {
+        let raw = self.try_get_raw(column)?;
+        if raw.is_null() {
+            return Ok(Value::Null);
+        }
+        let kind = raw.type_info().name().to_owned();
+        let unreadable = |_| malformed(column);
+        match kind.as_str() {
+            "INTEGER" => <i64 as Decode<'_, Sqlite>>::decode(raw).map(Value::Int).map_err(unreadable),
+            "TEXT" => <&str as Decode<'_, Sqlite>>::decode(raw).map(Value::Text).map_err(unreadable),
+            "BLOB" => <&[u8] as Decode<'_, Sqlite>>::decode(raw).map(Value::Blob).map_err(unreadable),
+            _ => Err(malformed(column)),
+        }
+    }
+}
+
+/// What a column can be read as.
+pub(super) trait Read<'r>: Sized {
+    fn read(value: Value<'r>) -> Option<Self>;
+}
+
+impl Read<'_> for i64 {
+    fn read(value: Value<'_>) -> Option<Self> {
+        if let Value::Int(number) = value { Some(number) } else { None }
+    }
+}
+
+impl Read<'_> for u32 {
+    fn read(value: Value<'_>) -> Option<Self> {
+        i64::read(value)?.try_into().ok()
+    }
+}
+
+impl Read<'_> for bool {
+    fn read(value: Value<'_>) -> Option<Self> {
+        i64::read(value).map(|number| number != 0)
+    }
+}
+
+impl<'r> Read<'r> for &'r str {
+    fn read(value: Value<'r>) -> Option<Self> {
+        if let Value::Text(text) = value { Some(text) } else { None }
+    }
+}
+
+impl Read<'_> for String {
+    fn read(value: Value<'_>) -> Option<Self> {
+        if let Value::Text(text) = value { Some(text.to_owned()) } else { None }
+    }
+}
+
+impl<'r> Read<'r> for &'r [u8] {
+    fn read(value: Value<'r>) -> Option<Self> {
+        if let Value::Blob(bytes) = value { Some(bytes) } else { None }
+    }
+}
+
+impl Read<'_> for Vec<u8> {
+    fn read(value: Value<'_>) -> Option<Self> {
+        if let Value::Blob(bytes) = value { Some(bytes.to_owned()) } else { None }
+    }
+}
+
+impl<'r, T: Read<'r>> Read<'r> for Option<T> {
+    fn read(value: Value<'r>) -> Option<Self> {
+        if let Value::Null = value { Some(None) } else { T::read(value).map(Some) }
+    }
+}
+
 /// A column's value.
-pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
-    row: &'r SqliteRow,
-    column: &'static str,
-) -> Result<T, sqlx::Error> {
-    row.try_get(column)
+pub(super) fn get<'r, T: Read<'r>>(row: &'r dyn Row, column: &'static str) -> Result<T, sqlx::Error> {
+    T::read(row.value(column)?).ok_or_else(|| malformed(column))
 }
 
 /// A column's text as one of our types; what does not read is an error.
-pub(super) fn parsed<T: std::str::FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, sqlx::Error> {
+pub(super) fn parsed<T: std::str::FromStr>(row: &dyn Row, column: &'static str) -> Result<T, sqlx::Error> {
     parse(get::<&str>(row, column)?, column)
 }
 
 /// The same where it may be NULL.
 pub(super) fn maybe_parsed<T: std::str::FromStr>(
-    row: &SqliteRow,
+    row: &dyn Row,
     column: &'static str,
 ) -> Result<Option<T>, sqlx::Error> {
     get::<Option<&str>>(row, column)?.map(|text| parse(text, column)).transpose()
@@ -95,22 +176,22 @@ fn parse<T: std::str::FromStr>(text: &str, column: &'static str) -> Result<T, sq
 }
 
 /// A column with a time.
-pub(super) fn time(row: &SqliteRow, column: &'static str) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn time(row: &dyn Row, column: &'static str) -> Result<Timestamp, sqlx::Error> {
     Ok(Timestamp::from_millis(get(row, column)?))
 }
 
 /// A column with a time or NULL.
-pub(super) fn maybe_time(row: &SqliteRow, column: &'static str) -> Result<Option<Timestamp>, sqlx::Error> {
+pub(super) fn maybe_time(row: &dyn Row, column: &'static str) -> Result<Option<Timestamp>, sqlx::Error> {
     Ok(get::<Option<i64>>(row, column)?.map(Timestamp::from_millis))
 }
 
 /// A column with JSON that we built in the statement.
-pub(super) fn json<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T, sqlx::Error> {
+pub(super) fn json<T: serde::de::DeserializeOwned>(row: &dyn Row, column: &'static str) -> Result<T, sqlx::Error> {
     serde_json::from_str(get::<&str>(row, column)?).map_err(|_| malformed(column))
 }
 
 /// A column with a JSON array of grants. One that is none (written past the API) grants nothing.
-pub(super) fn grants(row: &SqliteRow, column: &'static str) -> Result<Vec<Grant>, sqlx::Error> {
+pub(super) fn grants(row: &dyn Row, column: &'static str) -> Result<Vec<Grant>, sqlx::Error> {
     let texts: Vec<String> = json(row, column)?;
     Ok(texts.iter().filter_map(|text| text.parse().ok()).collect())
 }

@@ -1,7 +1,5 @@
 //! A unit: operations done together or not at all.
 
-use async_trait::async_trait;
-
 use crate::domain::operation::Operation;
 use crate::domain::rules::{Refusal, Rights};
 use crate::domain::{Actor, Change, Seq, Unit};
@@ -26,50 +24,49 @@ pub(super) const HAS_OPERATOR: &str = "WITH RECURSIVE \
      SELECT EXISTS (SELECT 1 FROM holding CROSS JOIN users u ON u.no = holding.user AND u.status = 'active' \
          JOIN tenants t ON t.no = u.tenant AND t.status = 'active') AS found";
 
-#[async_trait]
 impl Work for Unit {
     type Answer = Written;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
         let mut written =
             Written { version: transaction.version(Seq::ZERO), changes: Vec::new(), outcomes: Vec::new() };
         // What the actor may do is read with the facts of the first operation, and decided once.
         let mut rights: Option<Rights> = None;
         let many = self.operations.len() > 1;
         if many {
-            transaction.begin_unit().await?;
+            transaction.begin_unit()?;
         }
         for (index, operation) in self.operations.iter().enumerate() {
             let refused = |refusal| Fault::Refused { index, refusal };
-            let decision = decide(transaction, &self.actor, &mut rights, operation).await?;
+            let decision = decide(transaction, &self.actor, &mut rights, operation)?;
             let (head, plan) = (decision.head, decision.plan.map_err(refused)?);
             written.version.seq = head;
             let mut made: Vec<Change> = Vec::new();
             if let Some(script) = plan.script {
-                let had_operator = plan.may_lose_operator && has_operator(transaction).await?;
+                let had_operator = plan.may_lose_operator && has_operator(transaction)?;
                 if had_operator {
-                    transaction.begin_unit().await?;
+                    transaction.begin_unit()?;
                 }
-                made = transaction.operate(&self.actor, script).await?;
-                if had_operator && !has_operator(transaction).await? {
+                made = transaction.operate(&self.actor, script)?;
+                if had_operator && !has_operator(transaction)? {
                     return Err(refused(Refusal::LastOperator));
                 }
             }
             written.outcomes.push(Outcome { resource: plan.resource, change: made.last().map(|change| change.seq) });
             written.changes.extend(made);
         }
-        transaction.end_unit().await?;
+        transaction.end_unit()?;
         if let Some(last) = written.changes.last() {
             written.version.seq = last.seq;
         } else if self.operations.is_empty() {
-            written.version.seq = transaction.head().await?;
+            written.version.seq = transaction.head()?;
         }
         Ok(written)
     }
 }
 
-async fn has_operator(transaction: &mut Transaction<'_>) -> Result<bool, sqlx::Error> {
-    get(&transaction.one(HAS_OPERATOR, vec![]).await?, "found")
+fn has_operator(transaction: &mut Transaction<'_>) -> Result<bool, sqlx::Error> {
+    get(&transaction.one(HAS_OPERATOR, vec![])?, "found")
 }
 
 struct Decision {
@@ -83,7 +80,7 @@ fn number(place: Option<i64>) -> Result<i64, Refusal> {
 }
 
 /// Reads what an operation is decided from, and decides it.
-async fn decide(
+fn decide(
     transaction: &mut Transaction<'_>,
     actor: &Actor,
     rights: &mut Option<Rights>,
@@ -100,7 +97,7 @@ async fn decide(
     macro_rules! asked {
         ($facts:ident, $question:expr, |$r:ident, $place:ident, $f:ident| $decision:expr) => {{
             let (sql, args): Question = $question;
-            let row = transaction.one(sql, args).await?;
+            let row = transaction.one(sql, args)?;
             let (mut common, facts): (Common, $facts) = $facts::read(asker, &row)?;
             if let Some(known) = rights.clone() {
                 common.rights = Some(known);
@@ -226,11 +223,10 @@ async fn decide(
 /// Deletes what is over.
 pub(super) struct DeleteExpired;
 
-#[async_trait]
 impl Work for DeleteExpired {
     type Answer = Written;
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Written, Fault> {
         let rest = i64::try_from(transaction.options.id_rest.as_millis()).unwrap_or(i64::MAX);
         let now = transaction.now;
         let script = Script {
@@ -244,7 +240,7 @@ impl Work for DeleteExpired {
             args: args![now, now.millis().saturating_sub(rest)],
             summary: None,
         };
-        let changes = transaction.operate(&Actor::System("system"), script).await?;
-        transaction.written(changes).await
+        let changes = transaction.operate(&Actor::System("system"), script)?;
+        transaction.written(changes)
     }
 }

@@ -8,21 +8,21 @@
 //! A job whose caller has gone before it began is not done; one that has begun is done whether or not anybody waits.
 
 use std::sync::Arc;
+use std::thread::sleep;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::domain::rules::Refusal;
 use crate::domain::{Actor, Change, Clock, Epoch, Seq, Timestamp, Version};
 use crate::store::{StoreError, StoreOptions, WriteError, Written};
 
+use super::direct::{Direct, OwnRow};
 use super::log;
 use super::place::{FileId, Open, Place};
-use super::sql::{self, Arg, args, failed, get, parsed, query};
+use super::sql::{self, Arg, args, failed, get, parsed};
 
 /// Jobs that may wait. Above it callers wait for room: 1024 small writes are less than a tenth of a second's work.
 const QUEUE: usize = 1024;
@@ -67,25 +67,23 @@ impl From<Fault> for StoreError {
 }
 
 /// One thing to be written.
-#[async_trait]
 pub(super) trait Work: Send + 'static {
     type Answer: Send + 'static;
     /// Whether it must outlive a power cut. The disk is not waited for where nothing in a batch must: a process that is
     /// stopped while it waits keeps the writer's lock from all others.
     const LASTS: bool = true;
     /// Does it inside the batch's transaction. On a failure all that it did is rolled back.
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Answer, Fault>;
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Self::Answer, Fault>;
 }
 
 /// A work in the queue. The writer does not know its answer's type.
-#[async_trait]
 trait Job: Send {
     /// Whether nobody waits for it any more, or he waited too long.
     fn is_abandoned(&self) -> bool;
     /// Whether it must outlive a power cut.
     fn lasts(&self) -> bool;
     /// Does it; fails only with what fails the whole batch.
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), sqlx::Error>;
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), sqlx::Error>;
     /// Answers: after the commit, or with what failed the whole batch.
     fn settle(self: Box<Self>, failure: Option<StoreError>);
 }
@@ -97,7 +95,6 @@ struct Pending<W: Work> {
     reply: oneshot::Sender<Result<W::Answer, Fault>>,
 }
 
-#[async_trait]
 impl<W: Work> Job for Pending<W> {
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed() || Instant::now() > self.give_up_at
@@ -107,13 +104,13 @@ impl<W: Work> Job for Pending<W> {
         W::LASTS
     }
 
-    async fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), sqlx::Error> {
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), sqlx::Error> {
         let before = transaction.changes.len();
-        let answer = match self.work.run(transaction).await {
+        let answer = match self.work.run(transaction) {
             Ok(answer) => Ok(answer),
             Err(Fault::Sql(error)) if sql::is_of_the_whole(&error) => return Err(error),
             Err(fault) => {
-                transaction.roll_back().await?;
+                transaction.roll_back()?;
                 transaction.changes.truncate(before);
                 Err(fault)
             }
@@ -138,7 +135,7 @@ fn unavailable(doing: &'static str) -> StoreError {
 
 /// The batch's transaction, as a work sees it.
 pub(super) struct Transaction<'a> {
-    connection: &'a mut SqliteConnection,
+    connection: &'a Direct,
     pub(super) options: &'a StoreOptions,
     pub(super) epoch: Epoch,
     /// By our clock, the same for the whole batch: one transaction, one time.
@@ -177,22 +174,22 @@ pub(super) struct Script {
 
 impl Transaction<'_> {
     /// One row of a statement that only reads.
-    pub(super) async fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<SqliteRow, sqlx::Error> {
-        query(sql, args).fetch_one(&mut *self.connection).await
+    pub(super) fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<OwnRow, sqlx::Error> {
+        one(self.connection, sql, &args)
     }
 
     /// All rows of a statement that only reads.
-    pub(super) async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        query(sql, args).fetch_all(&mut *self.connection).await
+    pub(super) fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<OwnRow>, sqlx::Error> {
+        self.connection.all(sql, &args)
     }
 
     /// Statements that bear on nobody's permissions.
-    pub(super) async fn execute(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<(), sqlx::Error> {
-        query(sql, args).execute(&mut *self.connection).await.map(drop)
+    pub(super) fn execute(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<(), sqlx::Error> {
+        self.connection.all(sql, &args).map(drop)
     }
 
     /// Statements that the log tells of; answers what it tells.
-    pub(super) async fn operate(&mut self, actor: &Actor, script: Script) -> Result<Vec<Change>, sqlx::Error> {
+    pub(super) fn operate(&mut self, actor: &Actor, script: Script) -> Result<Vec<Change>, sqlx::Error> {
         let session = match actor {
             Actor::User { session, .. } => Some(session.as_str()),
             Actor::System(_) => None,
@@ -202,7 +199,7 @@ impl Transaction<'_> {
         self.acted = true;
         let outer = self.savepoint;
         self.savepoint = outer.or(Some("ROLLBACK TO operation; RELEASE operation"));
-        let rows = self.all(script.sql, all).await?;
+        let rows = self.all(script.sql, all)?;
         self.savepoint = outer;
         let changes = rows.iter().map(|row| Ok(log::change(row)?.0)).collect::<Result<Vec<_>, sqlx::Error>>()?;
         self.changes.extend_from_slice(&changes);
@@ -210,32 +207,32 @@ impl Transaction<'_> {
     }
 
     /// Makes all that follows one whole, which rolls back together.
-    pub(super) async fn begin_unit(&mut self) -> Result<(), sqlx::Error> {
+    pub(super) fn begin_unit(&mut self) -> Result<(), sqlx::Error> {
         if self.savepoint.is_none() {
-            self.execute("SAVEPOINT unit", vec![]).await?;
+            self.execute("SAVEPOINT unit", vec![])?;
             self.savepoint = Some("ROLLBACK TO unit; RELEASE unit");
         }
         Ok(())
     }
 
     /// Keeps the whole.
-    pub(super) async fn end_unit(&mut self) -> Result<(), sqlx::Error> {
+    pub(super) fn end_unit(&mut self) -> Result<(), sqlx::Error> {
         if self.savepoint.take().is_some() {
-            self.execute("RELEASE unit", vec![]).await?;
+            self.execute("RELEASE unit", vec![])?;
         }
         Ok(())
     }
 
-    async fn roll_back(&mut self) -> Result<(), sqlx::Error> {
+    fn roll_back(&mut self) -> Result<(), sqlx::Error> {
         match self.savepoint.take() {
-            Some(statements) => self.execute(statements, vec![]).await,
+            Some(statements) => self.execute(statements, vec![]),
             None => Ok(()),
         }
     }
 
     /// The log's head.
-    pub(super) async fn head(&mut self) -> Result<Seq, sqlx::Error> {
-        log::seq(&self.one("SELECT COALESCE(MAX(seq), 0) AS head FROM changes", vec![]).await?, "head")
+    pub(super) fn head(&mut self) -> Result<Seq, sqlx::Error> {
+        log::seq(&self.one("SELECT COALESCE(MAX(seq), 0) AS head FROM changes", vec![])?, "head")
     }
 
     pub(super) fn version(&self, seq: Seq) -> Version {
@@ -243,18 +240,30 @@ impl Transaction<'_> {
     }
 
     /// A write that is told as its changes alone.
-    pub(super) async fn written(&mut self, changes: Vec<Change>) -> Result<Written, Fault> {
+    pub(super) fn written(&mut self, changes: Vec<Change>) -> Result<Written, Fault> {
         let seq = match changes.last() {
             Some(last) => last.seq,
-            None => self.head().await?,
+            None => self.head()?,
         };
         Ok(Written { version: self.version(seq), changes, outcomes: Vec::new() })
     }
 }
 
+/// The first row.
+fn one(connection: &Direct, sql: &'static str, args: &[Arg]) -> Result<OwnRow, sqlx::Error> {
+    connection.all(sql, args)?.into_iter().next().ok_or(sqlx::Error::RowNotFound)
+}
+
+/// What comes to the writer.
+enum Order {
+    Do(Box<dyn Job>),
+    /// No new jobs; those that are in the queue are done.
+    Stop,
+}
+
 /// Where jobs are put in.
 pub(super) struct Queue {
-    sender: mpsc::Sender<Box<dyn Job>>,
+    sender: mpsc::Sender<Order>,
     deadline: Duration,
 }
 
@@ -268,23 +277,29 @@ impl Queue {
             .await
             .map_err(|_| Fault::Store(unavailable("the queue of writes is full")))?
             .map_err(|_| closed())?;
-        room.send(Box::new(Pending { work, give_up_at, answer: None, reply }));
+        room.send(Order::Do(Box::new(Pending { work, give_up_at, answer: None, reply })));
         // No deadline from here: once it has begun, only the commit tells whether it was done.
         answer.await.map_err(|_| closed())?
+    }
+
+    /// Has the writer end when it is done with what is in the queue.
+    pub(super) async fn close(&self) {
+        // It fails only where it has ended already.
+        let _ = self.sender.send(Order::Stop).await;
     }
 }
 
 /// The connection that writes.
 struct Held {
     file: FileId,
-    connection: SqliteConnection,
+    connection: Direct,
     /// Whether a commit waits for the disk.
     lasting: bool,
 }
 
-/// The writer: owns the connection that writes.
+/// The writer: owns the connection that writes, and the thread that it runs on.
 pub(super) struct Writer {
-    queue: mpsc::Receiver<Box<dyn Job>>,
+    queue: mpsc::Receiver<Order>,
     place: Place,
     open: Arc<ArcSwap<Open>>,
     options: StoreOptions,
@@ -308,40 +323,25 @@ impl Writer {
     }
 
     /// Runs until the queue is closed and empty.
-    pub(super) async fn run(mut self, stop: oneshot::Receiver<()>) {
-        let mut stop = Some(stop);
-        let mut jobs: Vec<Box<dyn Job>> = Vec::new();
-        loop {
-            let taken = match &mut stop {
-                Some(asked) => tokio::select! {
-                    taken = self.queue.recv_many(&mut jobs, BATCH) => taken,
-                    _ = asked => {
-                        // No new jobs; those that are in the queue are done.
-                        self.queue.close();
-                        stop = None;
-                        continue;
-                    }
-                },
-                None => self.queue.recv_many(&mut jobs, BATCH).await,
-            };
-            if taken == 0 {
-                break;
+    pub(super) fn run(mut self) {
+        let (mut orders, mut jobs): (Vec<Order>, Vec<Box<dyn Job>>) = Default::default();
+        while self.queue.blocking_recv_many(&mut orders, BATCH) > 0 {
+            for order in orders.drain(..) {
+                match order {
+                    Order::Do(job) => jobs.push(job),
+                    Order::Stop => self.queue.close(),
+                }
             }
             dismiss_late(&mut jobs);
-            if !jobs.is_empty() && self.batch(&mut jobs).await {
-                sleep(COURTESY).await;
-            } else {
-                tokio::task::yield_now().await;
+            if !jobs.is_empty() && self.batch(&mut jobs) {
+                sleep(COURTESY);
             }
-        }
-        if let Some(Held { connection, .. }) = self.connection.take() {
-            let _ = sqlx::Connection::close(connection).await;
         }
     }
 
     /// Does all jobs in one transaction, and answers them. Tells whether another process has written meanwhile.
-    async fn batch(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> bool {
-        match self.commit(jobs).await {
+    fn batch(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> bool {
+        match self.commit(jobs) {
             Ok((epoch, changes, others)) => {
                 if !changes.is_empty() {
                     self.options.listener.committed(epoch, &changes);
@@ -360,7 +360,7 @@ impl Writer {
         }
     }
 
-    async fn commit(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(Epoch, Vec<Change>, bool), StoreError> {
+    fn commit(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(Epoch, Vec<Change>, bool), StoreError> {
         const COMMIT: &str = "COMMIT";
         const CLEAR_AND_COMMIT: &str =
             "UPDATE acting SET label = NULL, session = NULL, at = NULL, summary = NULL, mark = NULL; COMMIT";
@@ -370,7 +370,7 @@ impl Writer {
             Some(held) if held.file == opened => held,
             _ => {
                 self.data_version = None;
-                let connection = self.place.writer().await.map_err(failed("opening the database"))?;
+                let connection = self.place.writer().map_err(failed("opening the database"))?;
                 self.place.check(opened)?;
                 Held { file: opened, connection, lasting: true }
             }
@@ -378,14 +378,13 @@ impl Writer {
         let lasting = jobs.iter().any(|job| job.lasts());
         if held.lasting != lasting {
             let set = if lasting { "PRAGMA synchronous = full" } else { "PRAGMA synchronous = normal" };
-            query(set, vec![]).execute(&mut held.connection).await.map_err(failed("opening the database"))?;
+            held.connection.all(set, &[]).map_err(failed("opening the database"))?;
             held.lasting = lasting;
         }
-        let (epoch, data_version) =
-            begin(&mut held.connection, jobs).await.map_err(failed("waiting for the writer's lock"))?;
+        let (epoch, data_version) = begin(&held.connection, jobs).map_err(failed("waiting for the writer's lock"))?;
         let others = self.data_version.replace(data_version).is_some_and(|before| before != data_version);
         let mut transaction = Transaction {
-            connection: &mut held.connection,
+            connection: &held.connection,
             options: &self.options,
             epoch,
             now: self.clock.now(),
@@ -394,10 +393,10 @@ impl Writer {
             acted: false,
         };
         for job in jobs {
-            job.run(&mut transaction).await.map_err(failed("writing"))?;
+            job.run(&mut transaction).map_err(failed("writing"))?;
         }
         let commit = if transaction.acted { CLEAR_AND_COMMIT } else { COMMIT };
-        transaction.execute(commit, vec![]).await.map_err(failed("committing"))?;
+        transaction.execute(commit, vec![]).map_err(failed("committing"))?;
         let changes = transaction.changes;
         self.connection = Some(held);
         Ok((epoch, changes, others))
@@ -406,18 +405,18 @@ impl Writer {
 
 /// Takes the writer's lock. SQLite's own way of waiting for it backs off for up to a tenth of a second, and so would
 /// starve beside another process that writes all the time. Jobs whose time is up meanwhile are answered, and not done.
-async fn begin(connection: &mut SqliteConnection, jobs: &mut Vec<Box<dyn Job>>) -> Result<(Epoch, i64), sqlx::Error> {
+fn begin(connection: &Direct, jobs: &mut Vec<Box<dyn Job>>) -> Result<(Epoch, i64), sqlx::Error> {
     const BEGIN: &str = "BEGIN IMMEDIATE; \
          SELECT epoch, (SELECT data_version FROM pragma_data_version) AS data_version FROM meta";
     loop {
-        match query(BEGIN, vec![]).fetch_one(&mut *connection).await {
+        match one(connection, BEGIN, &[]) {
             Ok(row) => return Ok((parsed(&row, "epoch")?, get(&row, "data_version")?)),
             Err(error) if sql::code(&error) == Some(sql::BUSY) => {
                 dismiss_late(jobs);
                 if jobs.is_empty() {
                     return Err(error);
                 }
-                sleep(RETRY_AFTER).await;
+                sleep(RETRY_AFTER);
             }
             Err(error) => return Err(error),
         }
