@@ -33,7 +33,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{SEAL_SECRET, Store, StoreError, StoreOptions, WriteError};
 use crate::token::{
     GuessLimits, KeyError, KeySet, Mint, PasswordError, PasswordSettings, Passwords, Permissions, SecretError,
-    SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier, rotate_keys,
+    SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier, measured_budget, rotate_keys,
 };
 
 /// Longest wait of a request for the database.
@@ -144,9 +144,11 @@ impl App {
             ..hub::Limits::default()
         };
         let hub = Hub::new(Arc::clone(&floors), Arc::clone(&clock), limits);
-        if let Some(budget) = config.refresh_budget {
-            hub.set_refresh_budget(budget);
-        }
+        let refresh_budget = match config.refresh_budget {
+            Some(set) => set,
+            None => measured_budget(&keys, &*store, config.workers).await?,
+        };
+        hub.set_refresh_budget(refresh_budget);
         let controls = Arc::new(Controls::new(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&hub)));
         let feed = Feed::new(Arc::clone(&applied), Arc::clone(&clock));
         let peers = Arc::new(Peers::default());
@@ -203,7 +205,7 @@ impl App {
         let session_settings = SessionSettings {
             refresh_ttl: config.refresh_token_ttl,
             idle_ttl: config.session_idle_ttl,
-            refresh_budget: config.refresh_budget.unwrap_or(hub::REFRESH_BUDGET),
+            refresh_budget,
             guesses: GuessLimits::default(),
         };
         let sessions = Arc::new(Sessions::open(parts, &vault, session_settings).await?);

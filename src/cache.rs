@@ -190,6 +190,7 @@ impl PermissionCache {
                 &self.permits,
                 |entry| self.is_usable(entry, now),
                 || async {
+                    metrics::counter!("permcast_cache_loads_total", "kind" => "user").increment(1);
                     let Loaded { version, value } = self.store.load_user(&key.0, &key.1).await?;
                     let stamp = self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
                     Ok(Entry {
@@ -222,6 +223,7 @@ impl PermissionCache {
                 &self.permits,
                 |entry| self.is_usable(entry, now),
                 || async {
+                    metrics::counter!("permcast_cache_loads_total", "kind" => "role").increment(1);
                     let Loaded { version, value } = self.store.load_role(number).await?;
                     let stamp = self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
                     let closure = value.as_ref().map(|facts| facts.closure.as_slice()).unwrap_or_default();

@@ -26,16 +26,17 @@ fn number(count: usize) -> f64 {
 /// Half of the connections at each, a process of clients for each.
 pub async fn wide(connections: usize) -> Row {
     let place = Place::new();
-    let (_nats, mut a, b) = both(&place, connections).await;
+    let half = connections / 2;
+    // Each user has a tab at both.
+    let (_nats, mut a, b) = both(&place, half).await;
     let mut workers = [Worker::with(&place.tokens()).await, Worker::with(&place.tokens()).await];
     let before = a.process.memory() + b.memory();
-    let half = connections / 2;
     let mut welcome = 0;
-    for (at, (worker, server)) in workers.iter_mut().zip([a.process.address, b.address]).enumerate() {
+    for (worker, server) in workers.iter_mut().zip([a.process.address, b.address]) {
         let ask = Ask::Open {
             speech: a.speech,
             servers: vec![server],
-            from: at * half,
+            from: 0,
             count: half,
             per_second: Some(4_000),
             in_flight: 4_000,

@@ -53,6 +53,9 @@ impl Process {
             .env("PERMCAST_ISSUER", "http://bench.test")
             .env("PERMCAST_REPLICA_ID", id)
             .env("PERMCAST_LOG", "warn")
+            // Hashes are slow on purpose, and not what is measured here.
+            .env("PERMCAST_PASSWORD_MEMORY_KIB", super::seed::HASH.0.to_string())
+            .env("PERMCAST_PASSWORD_ITERATIONS", super::seed::HASH.1.to_string())
             .env("PERMCAST_DRAIN_DELAY", "0s")
             .env("PERMCAST_BOOTSTRAP_USER", "root")
             .env("PERMCAST_BOOTSTRAP_PASSWORD", super::seed::PASSWORD)

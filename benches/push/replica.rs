@@ -20,6 +20,8 @@ pub fn run() {
         drain_delay: variable("DRAIN_DELAY"),
         bootstrap_user: variable("BOOTSTRAP_USER"),
         bootstrap_password: variable("BOOTSTRAP_PASSWORD"),
+        password_memory_kib: Some(super::seed::HASH.0),
+        password_iterations: Some(super::seed::HASH.1),
         ..Settings::default()
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

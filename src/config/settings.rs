@@ -88,7 +88,7 @@ settings! {
     bootstrap_password: String, "PERMCAST_BOOTSTRAP_PASSWORD", "PASSWORD";
     /// 32 bytes in base64 that seal keys in the database; better given by the environment
     key_encryption_key: String, "PERMCAST_KEY_ENCRYPTION_KEY", "KEY";
-    /// Token refreshes a second that the whole deployment takes [default: 2000]
+    /// Token refreshes a second that the whole deployment takes [default: measured at the start]
     refresh_budget: u32, "PERMCAST_REFRESH_BUDGET", "NUMBER";
     /// Connections of this process at the most [default: 100000]
     connections_max: usize, "PERMCAST_CONNECTIONS_MAX", "NUMBER";

@@ -39,8 +39,8 @@ use crate::protocol::socket::Reason;
 /// Locks that connections are spread over, by user.
 const SHARDS: usize = 16;
 
-/// Refreshes a second that the whole deployment takes without strain, unless set otherwise.
-pub const REFRESH_BUDGET: u32 = 2_000;
+/// Refreshes a second that the whole deployment takes, until it is said.
+const REFRESH_BUDGET: u32 = 2_000;
 
 /// All connections of this replica.
 pub struct Hub {

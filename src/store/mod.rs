@@ -384,6 +384,12 @@ pub trait Store: Send + Sync + 'static {
     /// The replicas that renewed within the last `within`.
     async fn replicas(&self, within: Duration) -> Result<Vec<ReplicaRecord>, StoreError>;
 
+    /// How long the disk takes to make a small write last, measured beside the database within this time; `None` where
+    /// that cannot be told.
+    async fn durable_write_takes(&self, _within: Duration) -> Option<Duration> {
+        None
+    }
+
     /// Closes connections after what is under way.
     async fn close(&self);
 }

@@ -127,6 +127,11 @@ pub const METRICS: &[Metric] = &[
     // What is held.
     gauge("permcast_floors", Label::None, "floors of users, roles and sessions in memory"),
     gauge("permcast_cache_entries", Label::Of("kind", &["user", "role"]), "entries of the permission cache"),
+    counter(
+        "permcast_cache_loads_total",
+        Label::Of("kind", &["user", "role"]),
+        "entries read from the database: a role's change costs one, not one a user",
+    ),
     gauge("permcast_connections", Label::None, "connections, those included that have not said hello yet"),
     gauge("permcast_connections_registered", Label::None, "connections that are told of changes"),
     gauge(

@@ -22,6 +22,7 @@ mod verified;
 mod verify;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use budget::measured_budget;
 pub use claims::Claims;
 pub use keys::{KeyError, KeySet, RotateError};
 pub use limit::{GuessLimits, Rate};

@@ -371,10 +371,12 @@ impl Sessions {
         let not_ours = SessionError::InvalidGrant("the refresh token is not one of ours");
         let presented = self.refresh_tokens.load().read(token).ok_or(not_ours)?;
         let admitted = self.budget().admit(self.parts.clock.boottime());
-        admitted.map_err(|wait| {
-            // Spread, so that those who are told to wait do not come back together.
-            SessionError::Busy { retry_after: wait + self.parts.random.up_to(BUSY_SPREAD) }
-        })?;
+        // Spread, so that those who are told to wait do not come back together.
+        let busy = |wait| SessionError::Busy { retry_after: wait + self.parts.random.up_to(BUSY_SPREAD) };
+        let wait = admitted.map_err(busy)?;
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         // Before the rotation: who is locked out keeps a token that is good when the lockdown is lifted.
         if store.lockdown().await?.is_some() {
             let live = store.load_session(&presented.session).await?.value.ok_or(SESSION_OVER)?;

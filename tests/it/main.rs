@@ -13,6 +13,7 @@ mod errors;
 mod faults;
 mod frames;
 mod harness;
+mod herd;
 mod hints;
 mod introspection;
 mod metrics;

@@ -4,11 +4,13 @@
 //! - [`writer`], [`direct`]: the queue of writes and the group commit, and the connection that it is done on
 //! - [`facts`], [`decide`], [`unit`]: an operation is two statements: what it is decided from, and what it comes to
 //! - [`log`], [`read`], [`sessions`], [`keys`]: what is read and written beside
+//! - [`disk`]: how long the disk takes
 //! - [`restore`], [`anew`]: a backup is put back, and the log begins anew
 
 mod anew;
 mod decide;
 mod direct;
+mod disk;
 mod facts;
 mod keys;
 mod log;
@@ -321,6 +323,17 @@ impl Store for SqliteStore {
     async fn replicas(&self, within: Duration) -> Result<Vec<ReplicaRecord>, StoreError> {
         let now = self.now();
         self.read("listing replicas", async move |readers| keys::replicas(&readers, within, now).await).await
+    }
+
+    async fn durable_write_takes(&self, within: Duration) -> Option<Duration> {
+        let (place, clock) = (self.place.clone(), Arc::clone(&self.clock));
+        let measured = tokio::task::spawn_blocking(move || disk::takes(place.path(), within, &*clock));
+        // A disk that has not answered by then is at least so slow; the write is not waited for.
+        match timeout(within * 2, measured).await {
+            Ok(Ok(takes)) => takes.ok(),
+            Ok(Err(_)) => None,
+            Err(_) => Some(within * 2),
+        }
     }
 
     async fn close(&self) {

@@ -106,6 +106,10 @@ impl Place {
         Self { path: path.to_owned(), deadline: Duration::ZERO, pages_max: None, steps: MIGRATIONS }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file that is at the path now.
     pub(super) fn file(&self) -> Option<FileId> {
         let found = stat(&self.path).ok()?;
