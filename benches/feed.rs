@@ -103,6 +103,7 @@ impl Bench {
             Arc::clone(&peers),
             Arc::clone(&store),
             clock,
+            std::time::Duration::from_secs(1),
         ));
         let connections = (0..CONNECTIONS).map(|number| connect(&hub, &floors, number)).collect();
         let settings = FeedSettings { poll_interval: HOUR, remember: HOUR };
