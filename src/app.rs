@@ -83,6 +83,7 @@ pub struct App {
     store: Arc<dyn Store>,
     sockets: Arc<Sockets>,
     propagation: Arc<Propagation>,
+    canary: Canary,
     draining: Arc<AtomicBool>,
     server: ServerHandle,
     served: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -336,17 +337,17 @@ impl App {
         let server = http::server::serve(listener, door, handed, config.workers).map_err(StartError::Listen)?;
         let handle = server.handle();
         let served = tokio::spawn(server);
+        let canary = Canary {
+            replica: replica.clone(),
+            address: reachable(address),
+            store: Arc::clone(&store),
+            sessions: canary_sessions,
+            propagation: Arc::clone(&propagation),
+            clock,
+            random,
+        };
         if let Some(interval) = config.canary {
-            let canary = Canary {
-                replica: replica.clone(),
-                address: reachable(address),
-                store: Arc::clone(&store),
-                sessions: canary_sessions,
-                propagation: Arc::clone(&propagation),
-                clock,
-                random,
-            };
-            lifecycle.spawn("canary", canary::run(canary, interval, lifecycle.token()));
+            lifecycle.spawn("canary", canary::run(canary.clone(), interval, lifecycle.token()));
         }
         tracing::info!(replica, %address, "serving");
         Ok(Self {
@@ -357,6 +358,7 @@ impl App {
             store,
             sockets,
             propagation,
+            canary,
             draining,
             server: handle,
             served,
@@ -376,6 +378,11 @@ impl App {
     /// How far each change has come.
     pub fn propagation(&self) -> &Propagation {
         &self.propagation
+    }
+
+    /// What measures how soon a change arrives.
+    pub fn canary(&self) -> &Canary {
+        &self.canary
     }
 
     /// Ends when a task that it cannot do without has ended; then it is to be stopped.

@@ -26,6 +26,7 @@ pub mod http;
 pub mod app;
 pub mod cli;
 pub mod demo;
+pub mod lab;
 
 pub mod config;
 pub mod runtime;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use permcast::app::App;
 use permcast::cli::{self, Given, chain, refuse};
 use permcast::config::DEFAULT_FILE;
-use permcast::{demo, telemetry};
+use permcast::{demo, lab, telemetry};
 
 /// Permission changes that reach every token, cache and browser tab in milliseconds.
 #[derive(Parser)]
@@ -28,6 +28,11 @@ enum Command {
     },
     /// Run a small company to try things on: two replicas where a nats-server is on the PATH, else one.
     Demo(demo::Options),
+    /// Measure what this machine does: decisions, tokens, durable writes, how soon a change arrives.
+    ///
+    /// Each figure stands beside the floor that the same run measured: the bare disk, the bare network, one signature. It
+    /// makes its own databases and removes them; nothing of a deployment is touched.
+    Lab(lab::Options),
     #[command(flatten)]
     Operate(cli::Command),
     /// Print the commented default settings.
@@ -41,6 +46,7 @@ async fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Serve { given } => serve(given).await,
         Command::Demo(options) => demo::run(options).await,
+        Command::Lab(options) => lab::run(options).await,
         Command::Operate(command) => command.run().await,
         Command::Config => print(DEFAULT_FILE),
         Command::Openapi => print(permcast::http::openapi::DOCUMENT),

@@ -190,12 +190,13 @@ async fn connect(settings: &NatsSettings, link: Arc<Link>, inbox: mpsc::Sender<H
 }
 
 /// Connects once, to see whether a broker lets us in.
-pub async fn probe(broker: &config::Nats) -> Result<(), NatsError> {
-    let probed = async {
+pub async fn connect_once(broker: &config::Nats) -> Result<Client, NatsError> {
+    let connected = async {
         let client = options(broker).await?.connect(addresses(broker)?).await.map_err(NatsError::Options)?;
-        client.flush().await.map_err(NatsError::Gone)
+        client.flush().await.map_err(NatsError::Gone)?;
+        Ok(client)
     };
-    tokio::time::timeout(CONNECT_DEADLINE, probed).await.unwrap_or(Err(NatsError::Silent))
+    tokio::time::timeout(CONNECT_DEADLINE, connected).await.unwrap_or(Err(NatsError::Silent))
 }
 
 fn addresses(broker: &config::Nats) -> Result<Vec<ServerAddr>, NatsError> {

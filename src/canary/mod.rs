@@ -7,4 +7,5 @@
 mod state;
 mod task;
 
-pub use task::{Canary, run};
+pub use state::Arrival;
+pub use task::{Canary, ProbeError, run};

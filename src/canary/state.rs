@@ -52,6 +52,29 @@ impl Bird {
     }
 }
 
+/// How long after its commit a change was where; `None`: not in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// Applied on the replica that committed it.
+    pub applied: Option<Duration>,
+    /// Applied on every replica that is registered as running.
+    pub all_replicas: Option<Duration>,
+    /// Read from a client's socket.
+    pub socket: Option<Duration>,
+}
+
+impl Arrival {
+    /// By the names that metrics give them.
+    pub fn stages(&self) -> [(&'static str, Option<Duration>); 3] {
+        [("applied", self.applied), ("all_replicas", self.all_replicas), ("socket", self.socket)]
+    }
+
+    /// Whether it was everywhere in time.
+    pub fn is_complete(&self) -> bool {
+        self.stages().iter().all(|(_, took)| took.is_some())
+    }
+}
+
 /// How long until the next turn of anybody, so that all replicas count the same turns.
 pub(super) fn until_next(now: Timestamp, interval: Duration) -> Duration {
     let step = millis(interval);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::state::{Bird, all_applied, is_ours, until_next};
+use super::state::{Arrival, Bird, all_applied, is_ours, until_next};
 use crate::domain::rules::Refusal;
 use crate::domain::{Actor, Clock, Operation, Random, Unit};
 use crate::feed::{GONE_AFTER, Propagation};
@@ -25,7 +25,7 @@ const PREPARED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why there was nothing to measure.
 #[derive(Debug, thiserror::Error)]
-enum ProbeError {
+pub enum ProbeError {
     #[error("the canary's permission could not be flipped")]
     Write(#[from] WriteError),
     #[error(transparent)]
@@ -41,9 +41,10 @@ enum ProbeError {
 }
 
 /// All that a probe goes through.
+#[derive(Clone)]
 pub struct Canary {
     pub replica: String,
-    /// Where this replica listens.
+    /// Where the replica listens whose client is told: this one.
     pub address: SocketAddr,
     pub store: Arc<dyn Store>,
     pub sessions: Arc<Sessions>,
@@ -54,7 +55,6 @@ pub struct Canary {
 
 /// Probes at the interval, by turns with the other replicas, until told to stop.
 pub async fn run(canary: Canary, interval: Duration, stop: CancellationToken) {
-    let bird = Bird::new();
     let mut fails = false;
     loop {
         tokio::select! {
@@ -68,12 +68,18 @@ pub async fn run(canary: Canary, interval: Duration, stop: CancellationToken) {
             continue;
         }
         let outcome = tokio::select! {
-            outcome = canary.probe(&bird) => outcome,
+            outcome = canary.probe() => outcome,
             () = stop.cancelled() => return,
         };
         match &outcome {
-            Ok(true) => count("complete"),
-            Ok(false) => count("late"),
+            Ok(arrival) => {
+                for (stage, took) in arrival.stages() {
+                    if let Some(took) = took {
+                        metrics::histogram!("permcast_freshness_seconds", "stage" => stage).record(took.as_secs_f64());
+                    }
+                }
+                count(if arrival.is_complete() { "complete" } else { "late" });
+            }
             Err(error) => {
                 count("failed");
                 // Said once, and counted each time.
@@ -90,13 +96,10 @@ fn count(outcome: &'static str) {
     metrics::counter!("permcast_canary_probes_total", "outcome" => outcome).increment(1);
 }
 
-fn record(stage: &'static str, took: Duration) {
-    metrics::histogram!("permcast_freshness_seconds", "stage" => stage).record(took.as_secs_f64());
-}
-
 impl Canary {
-    /// One change, and how long it takes to everywhere. Tells whether it was everywhere in time.
-    async fn probe(&self, bird: &Bird) -> Result<bool, ProbeError> {
+    /// One change, and how long it takes to everywhere.
+    pub async fn probe(&self) -> Result<Arrival, ProbeError> {
+        let bird = &Bird::new();
         let prepared = tokio::time::timeout(PREPARED_WITHIN, async {
             let socket = self.perch(bird).await?;
             Ok::<_, ProbeError>((socket, self.flip(bird).await?))
@@ -116,19 +119,13 @@ impl Canary {
         // When the commit was done: a moment before the writer was answered.
         let committed = self.propagation.learnt(seq).unwrap_or(asked);
         let report = report?;
-        let own = report.replicas.iter().find(|replica| replica.id == self.replica).and_then(|replica| replica.ms);
-        if let Some(ms) = own {
-            record("applied", Duration::from_secs_f64(ms / 1000.0));
-        }
-        let everywhere = all_applied(&report, found_out.since(committed));
-        if let Some(took) = everywhere {
-            record("all_replicas", took);
-        }
-        if let Some(told) = told {
-            record("socket", told.since(committed));
-        }
         let _ = tokio::time::timeout(PREPARED_WITHIN, socket.close()).await;
-        Ok(own.is_some() && everywhere.is_some() && told.is_some())
+        let own = report.replicas.iter().find(|replica| replica.id == self.replica).and_then(|replica| replica.ms);
+        Ok(Arrival {
+            applied: own.map(|ms| Duration::from_secs_f64(ms / 1000.0)),
+            all_replicas: all_applied(&report, found_out.since(committed)),
+            socket: told.map(|told| told.since(committed)),
+        })
     }
 
     /// A connection with a token that is fresh. Makes the user where it is not there.
