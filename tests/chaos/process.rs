@@ -122,7 +122,9 @@ impl Replica {
         let (database, brokers) = (database.to_owned(), brokers.to_owned());
         let process = Process::new(move || {
             let log = OpenOptions::new().create(true).append(true).open(logs.join(format!("replica-{number}.log")));
-            let mut command = Command::new(env!("CARGO_BIN_EXE_permcast"));
+            // Another build of it can be put to the test, too.
+            let program = std::env::var("PERMCAST_CHAOS_PROGRAM");
+            let mut command = Command::new(program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_permcast")));
             command
                 .arg("serve")
                 .env("PERMCAST_LISTEN", "127.0.0.1:0")
