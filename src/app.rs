@@ -1,6 +1,7 @@
 //! The composition root: from settings to a running replica. The only place that sees every room.
 
 mod first;
+mod room;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::http::demo::Demo;
 use crate::http::origin::Origins;
 use crate::http::server::Door;
 use crate::http::{self, Services};
-use crate::hub::{self, Hub};
+use crate::hub::Hub;
 use crate::protocol::bus::Sealer;
 use crate::runtime::{Lifecycle, SystemClock, SystemRandom};
 use crate::selfcheck::{self, SelfCheck};
@@ -139,12 +140,7 @@ impl App {
             )
             .await?,
         );
-        let limits = hub::Limits {
-            total: config.connections_max,
-            per_user: config.connections_per_user,
-            ..hub::Limits::default()
-        };
-        let hub = Hub::new(Arc::clone(&floors), Arc::clone(&clock), limits);
+        let hub = Hub::new(Arc::clone(&floors), Arc::clone(&clock), room::limits(&config));
         let refresh_budget = match config.refresh_budget {
             Some(set) => set,
             None => measured_budget(&keys, &*store, config.workers).await?,
@@ -309,6 +305,7 @@ impl App {
             metrics,
             draining: Arc::clone(&draining),
             started_at,
+            resident_at_start: crate::runtime::resident_bytes().unwrap_or_default(),
             demo,
         });
         let origins = web::Data::new(Origins::new(&issuer, config.allowed_origins.iter().map(String::as_str)));

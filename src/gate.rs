@@ -159,7 +159,16 @@ impl Gate {
 
     /// Says who it is, if signature, session and time hold; his token may be stale. From memory alone.
     pub fn identify(&self, token: &str) -> Result<Identified, Denied> {
-        let verified = self.verifier.verify(token).map_err(Denied::Token)?;
+        self.known(self.verifier.verify(token))
+    }
+
+    /// The same for who brings his token once, as a connection of push does.
+    pub fn identify_once(&self, token: &str) -> Result<Identified, Denied> {
+        self.known(self.verifier.verify_once(token))
+    }
+
+    fn known(&self, verified: Result<Arc<Verified>, TokenError>) -> Result<Identified, Denied> {
+        let verified = verified.map_err(Denied::Token)?;
         self.feed.saw(verified.claims.version);
         match self.floors.freshness(&verified.basis) {
             Freshness::Ended { .. } => Err(Denied::Ended),

@@ -75,6 +75,10 @@ pub struct Config {
     pub refresh_budget: Option<u32>,
     pub connections_max: usize,
     pub connections_per_user: usize,
+    pub connections_per_address: usize,
+    pub connections_per_tenant: usize,
+    /// `None`: by the number of cores.
+    pub handshakes_per_second: Option<u32>,
     pub workers: Option<usize>,
     /// Looks of the self-check a second; 0: none.
     pub audit_rate: u32,
@@ -254,6 +258,9 @@ impl Checker<'_> {
             refresh_budget: s.refresh_budget,
             connections_max: s.connections_max.unwrap_or(100_000),
             connections_per_user: s.connections_per_user.unwrap_or(50),
+            connections_per_address: s.connections_per_address.unwrap_or(5_000),
+            connections_per_tenant: s.connections_per_tenant.unwrap_or(50_000),
+            handshakes_per_second: s.handshakes_per_second,
             workers: s.workers,
             audit_rate: s.audit_rate.unwrap_or(4),
             canary: s.canary.map(|text| self.duration("canary", Some(text), seconds(5))),
@@ -293,9 +300,12 @@ impl Checker<'_> {
         {
             self.fault("password_memory_kib, password_iterations", "7168 to 4194304, and 1 to 100");
         }
-        for (name, count) in
-            [("connections_max", config.connections_max), ("connections_per_user", config.connections_per_user)]
-        {
+        for (name, count) in [
+            ("connections_max", config.connections_max),
+            ("connections_per_user", config.connections_per_user),
+            ("connections_per_address", config.connections_per_address),
+            ("connections_per_tenant", config.connections_per_tenant),
+        ] {
             if count == 0 {
                 self.fault(name, "at least 1");
             }
@@ -306,8 +316,8 @@ impl Checker<'_> {
         if config.audit_rate > AUDIT_RATE_MAX {
             self.fault("audit_rate", format_args!("at most {AUDIT_RATE_MAX}"));
         }
-        if config.workers == Some(0) || config.refresh_budget == Some(0) {
-            self.fault("workers, refresh_budget", "at least 1");
+        if config.workers == Some(0) || config.refresh_budget == Some(0) || config.handshakes_per_second == Some(0) {
+            self.fault("workers, refresh_budget, handshakes_per_second", "at least 1");
         }
     }
 

@@ -94,6 +94,12 @@ settings! {
     connections_max: usize, "PERMCAST_CONNECTIONS_MAX", "NUMBER";
     /// Connections of one user at the most [default: 50]
     connections_per_user: usize, "PERMCAST_CONNECTIONS_PER_USER", "NUMBER";
+    /// Connections from one address at the most, an IPv6 network of 64 bits being one [default: 5000]
+    connections_per_address: usize, "PERMCAST_CONNECTIONS_PER_ADDRESS", "NUMBER";
+    /// Connections of one tenant at the most [default: 50000]
+    connections_per_tenant: usize, "PERMCAST_CONNECTIONS_PER_TENANT", "NUMBER";
+    /// Connections let in a second; more are answered 503 [default: 8000 for each core]
+    handshakes_per_second: u32, "PERMCAST_HANDSHAKES_PER_SECOND", "NUMBER";
     /// Threads that serve HTTP [default: the number of cores]
     workers: usize, "PERMCAST_WORKERS", "NUMBER";
     /// Looks a second at whether what is held is what the database says; 0: none [default: 4]

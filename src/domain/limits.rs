@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::pace::Rate;
+
 /// Leeway for `exp` and `nbf` between our own replicas' clocks and others'.
 pub const CLOCK_LEEWAY: Duration = Duration::from_secs(5);
 
@@ -35,6 +37,9 @@ pub const PAGE_MAX: u32 = 1000;
 pub const BODY_WITHIN: Duration = Duration::from_secs(20);
 /// Time for the first message of a connection that brought no token.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// What one connection may say: far above what a tab does, which says a few words an hour, and far below what would cost
+/// others anything.
+pub const SOCKET_MESSAGES: Rate = Rate { burst: 256, every: Duration::from_millis(50) };
 /// Time that a connection has to refresh after the delay it was told.
 pub const REFRESH_OVERDUE: Duration = Duration::from_secs(30);
 

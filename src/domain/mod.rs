@@ -10,6 +10,7 @@ pub mod floors;
 pub mod limits;
 pub mod name;
 pub mod operation;
+pub mod pace;
 pub mod permission;
 pub mod records;
 pub mod rules;

@@ -65,6 +65,11 @@ async fn metrics(services: web::Data<Services>) -> HttpResponse {
     let totals = services.hub.totals();
     metrics::gauge!("permcast_connections").set(totals.connections as f64);
     metrics::gauge!("permcast_connections_registered").set(totals.registered as f64);
+    if let Some(resident) = crate::runtime::resident_bytes() {
+        metrics::gauge!("permcast_resident_bytes").set(resident as f64);
+        let since = resident.saturating_sub(services.resident_at_start) / totals.connections.max(1) as u64;
+        metrics::gauge!("permcast_connection_bytes").set(if totals.connections == 0 { 0.0 } else { since as f64 });
+    }
     metrics::gauge!("permcast_refresh_budget").set(f64::from(services.hub.refresh_budget()));
     let (users, roles) = services.cache.len();
     metrics::gauge!("permcast_cache_entries", "kind" => "user").set(users as f64);

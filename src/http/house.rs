@@ -219,6 +219,7 @@ impl House {
             metrics: crate::telemetry::metrics(),
             draining: Arc::new(AtomicBool::new(false)),
             started_at,
+            resident_at_start: 0,
             demo: None,
         });
         let house = Self { services, sessions, verifier, sockets, lifecycle };

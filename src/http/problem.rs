@@ -236,8 +236,12 @@ impl From<WriteError> for Problem {
 
 impl From<Full> for Problem {
     fn from(full: Full) -> Self {
-        let kind = if full == Full::Total { ProblemType::Unavailable } else { ProblemType::TooManyRequests };
-        Self::new(kind, full.to_string()).retry_after(5)
+        let (kind, retry_after_s) = match full {
+            Full::Total => (ProblemType::Unavailable, 5),
+            Full::Rush => (ProblemType::Unavailable, 1),
+            Full::Address | Full::Tenant => (ProblemType::TooManyRequests, 5),
+        };
+        Self::new(kind, full.to_string()).retry_after(retry_after_s)
     }
 }
 

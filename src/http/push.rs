@@ -82,13 +82,15 @@ pub(super) fn handshake(
 ) -> Result<Welcome, HttpResponse> {
     actix_http::ws::verify_handshake(head).map_err(no_handshake)?;
     let looked_at = || {
+        // First, so that a herd costs next to nothing before it is let in.
+        let seat = admit(client, sockets)?;
         check_origin(head.headers(), origins)?;
         let offer = Offer::of(head.headers());
         if offer.any && !offer.ours {
             return Err(Problem::malformed("the subprotocol here is permcast.v1"));
         }
         let token = offer.token.map(|token| sockets.authority.identify(token).map_err(refused)).transpose()?;
-        Ok(Welcome { seat: admit(client, sockets)?, token, named: offer.ours })
+        Ok(Welcome { seat, token, named: offer.ours })
     };
     looked_at().map_err(|problem: Problem| problem.error_response())
 }
@@ -98,9 +100,9 @@ async fn events(
     sockets: web::Data<Sockets>,
     origins: web::Data<Origins>,
 ) -> Result<HttpResponse, Problem> {
+    let seat = admit(client_address(&request), &sockets)?;
     check_origin(request.headers(), &origins)?;
     let token = identify(&request, &sockets)?;
-    let seat = admit(client_address(&request), &sockets)?;
     Ok(sse::accept(&sockets.into_inner(), seat, token))
 }
 
@@ -175,7 +177,10 @@ fn admit(client: IpAddr, sockets: &Sockets) -> Result<Seat, Problem> {
     if sockets.is_draining() {
         return Err(Problem::new(ProblemType::Unavailable, "this replica is about to stop"));
     }
-    Ok(sockets.hub.admit(client)?)
+    sockets.hub.admit(client).map_err(|full| {
+        metrics::counter!("permcast_connections_refused_total", "why" => full.word()).increment(1);
+        full.into()
+    })
 }
 
 #[cfg(test)]

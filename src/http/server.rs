@@ -9,11 +9,15 @@ use actix_http::HttpService;
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server};
 use actix_web::{App, Error, web};
+use tokio::net::TcpStream;
 
 pub use super::upgrade::Door;
 use super::upgrade::upgrade;
 use crate::socket::lean::{LINGER, Worker};
 
+/// How long the kernel waits for a client to acknowledge what was sent. With the next heartbeat at the latest, one who
+/// vanished without a word is noticed by that.
+const VANISHED_WITHIN: Duration = Duration::from_secs(20);
 /// Connections that the kernel holds ready until they are taken: a herd that comes back at once.
 const BACKLOG: u32 = 4096;
 /// Seconds for requests to be answered when the server stops.
@@ -52,6 +56,10 @@ pub fn serve(
             .client_request_timeout(HEAD_WITHIN)
             // What is behind the last answer is read for a moment, so that the answer arrives.
             .client_disconnect_timeout(LINGER)
+            .on_connect_ext(|socket: &TcpStream, _| {
+                let within = u32::try_from(VANISHED_WITHIN.as_millis()).unwrap_or(u32::MAX);
+                let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, within);
+            })
             // A frame must not wait for the client to acknowledge the one before.
             .tcp_nodelay(true)
             .local_addr(address)

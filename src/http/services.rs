@@ -37,6 +37,8 @@ pub struct Services {
     /// Whether the replica is stopping: unready, though it still answers.
     pub draining: Arc<AtomicBool>,
     pub started_at: Timestamp,
+    /// The memory of the process before there were connections, in bytes.
+    pub resident_at_start: u64,
     /// In the demo alone.
     pub demo: Option<Demo>,
 }

@@ -137,7 +137,7 @@ impl Hub {
 
     /// Room for a connection of which only the address is known.
     pub fn admit(&self, address: IpAddr) -> Result<Seat, Full> {
-        self.seats.take(address)
+        self.seats.take(address, self.clock.boottime())
     }
 
     /// Registers a connection under all that its snapshot rests on. Compare with the floors after that, not before.

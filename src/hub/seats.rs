@@ -6,7 +6,8 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::domain::TenantName;
+use crate::domain::pace::{Pace, Rate};
+use crate::domain::{Boottime, TenantName};
 
 /// Bounds on connections; all of them settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +21,20 @@ pub struct Limits {
     pub per_tenant: usize,
     /// Of one user: beyond it his oldest is closed (4429).
     pub per_user: usize,
+    /// How many may come: those above it are answered 503 before anything is looked at, so that a herd that comes back at
+    /// once leaves room for decisions.
+    pub handshakes: Rate,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { total: 100_000, per_address: 5_000, per_tenant: 50_000, per_user: 50 }
+        Self {
+            total: 100_000,
+            per_address: 5_000,
+            per_tenant: 50_000,
+            per_user: 50,
+            handshakes: Rate::per_second(16_000),
+        }
     }
 }
 
@@ -33,10 +43,24 @@ impl Default for Limits {
 pub enum Full {
     #[error("this replica carries as many connections as it may")]
     Total,
+    #[error("too many connect at once")]
+    Rush,
     #[error("too many connections from one address")]
     Address,
     #[error("too many connections of one tenant")]
     Tenant,
+}
+
+impl Full {
+    /// In a word, for metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Total => "total",
+            Self::Rush => "rush",
+            Self::Address => "address",
+            Self::Tenant => "tenant",
+        }
+    }
 }
 
 /// How many connections there are.
@@ -52,6 +76,7 @@ pub struct Totals {
 
 #[derive(Debug, Default)]
 struct Counts {
+    coming: Pace,
     total: usize,
     registered: usize,
     addresses: HashMap<IpAddr, usize>,
@@ -97,11 +122,14 @@ impl Seats {
     }
 
     /// A seat for a connection from `address`, before anybody knows whose it is.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Seat, Full> {
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr, now: Boottime) -> Result<Seat, Full> {
         let address = counted(address);
         self.with(|counts| {
             if counts.total >= self.limits.total {
                 return Err(Full::Total);
+            }
+            if !counts.coming.take(now, self.limits.handshakes) {
+                return Err(Full::Rush);
             }
             if let Some(address) = address {
                 add(&mut counts.addresses, address, self.limits.per_address, Full::Address)?;
@@ -169,36 +197,48 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn limits() -> Limits {
-        Limits { total: 3, per_address: 2, per_tenant: 1, per_user: 1 }
+        Limits { total: 3, per_address: 2, per_tenant: 1, per_user: 1, ..Limits::default() }
     }
 
     #[test]
     fn a_seat_is_given_back_when_dropped() {
         let seats = Seats::new(limits());
         let address = "192.0.2.1".parse().unwrap();
-        let mut first = seats.take(address).unwrap();
-        let second = seats.take(address).unwrap();
-        assert_eq!(seats.take(address).unwrap_err(), Full::Address);
+        let mut first = seats.take(address, Boottime::default()).unwrap();
+        let second = seats.take(address, Boottime::default()).unwrap();
+        assert_eq!(seats.take(address, Boottime::default()).unwrap_err(), Full::Address);
         first.assign(&"acme".parse().unwrap()).unwrap();
         assert_eq!(seats.totals(), Totals { connections: 2, registered: 1, addresses: 1, tenants: 1 });
         drop(second);
-        let mut third = seats.take(address).unwrap();
+        let mut third = seats.take(address, Boottime::default()).unwrap();
         assert_eq!(third.assign(&"acme".parse().unwrap()), Err(Full::Tenant));
         drop((first, third));
         assert_eq!(seats.totals(), Totals::default());
     }
 
     #[test]
+    fn a_herd_is_let_in_by_and_by() {
+        let seats = Seats::new(Limits { handshakes: Rate::per_second(2), ..Limits::default() });
+        let come = |millis| seats.take("192.0.2.1".parse().unwrap(), Boottime(Duration::from_millis(millis)));
+        let first = (come(5000).unwrap(), come(5000).unwrap());
+        drop(first);
+        assert_eq!(come(5000).unwrap_err(), Full::Rush, "it goes by how many come, not by how many there are");
+        assert!(come(5500).is_ok());
+    }
+
+    #[test]
     fn a_network_is_one_address_and_loopback_is_none() {
         let seats = Seats::new(limits());
-        let _a = seats.take("2001:db8::1".parse().unwrap()).unwrap();
-        let _b = seats.take("2001:db8::2".parse().unwrap()).unwrap();
-        assert_eq!(seats.take("2001:db8::3".parse().unwrap()).unwrap_err(), Full::Address);
-        let _c = seats.take("::ffff:127.0.0.1".parse().unwrap()).unwrap();
+        let _a = seats.take("2001:db8::1".parse().unwrap(), Boottime::default()).unwrap();
+        let _b = seats.take("2001:db8::2".parse().unwrap(), Boottime::default()).unwrap();
+        assert_eq!(seats.take("2001:db8::3".parse().unwrap(), Boottime::default()).unwrap_err(), Full::Address);
+        let _c = seats.take("::ffff:127.0.0.1".parse().unwrap(), Boottime::default()).unwrap();
         assert_eq!(seats.totals().addresses, 1);
-        assert_eq!(seats.take("127.0.0.1".parse().unwrap()).unwrap_err(), Full::Total);
+        assert_eq!(seats.take("127.0.0.1".parse().unwrap(), Boottime::default()).unwrap_err(), Full::Total);
     }
 }

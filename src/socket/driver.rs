@@ -7,11 +7,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::pace::Pace;
 use super::state::{Action, Identity, Input, Now, Refusal, Standing, State, Unregistered};
 use super::{Received, Sockets};
 use crate::cache::Found;
 use crate::domain::floors::Freshness;
+use crate::domain::limits::SOCKET_MESSAGES;
+use crate::domain::pace::Pace;
 use crate::domain::{Basis, Boottime, Stamp};
 use crate::hub::{Connection, Footing, Holder, Seat};
 use crate::protocol::frame::TextFrame;
@@ -113,7 +114,7 @@ impl Driver {
     pub(super) fn received(&mut self, received: &Received, out: &mut VecDeque<Out>) {
         let input = match received {
             Received::Gone => Input::Gone,
-            _ if !self.pace.take(self.sockets.clock.boottime()) => Input::Flood,
+            _ if !self.pace.take(self.sockets.clock.boottime(), SOCKET_MESSAGES) => Input::Flood,
             Received::Text(text) => Input::Text(text),
             Received::Binary => Input::Binary,
             Received::Part => return,

@@ -35,7 +35,7 @@ pub(super) struct Live {
 pub(super) enum Busy {
     Idle,
     Identify,
-    Register(Identity),
+    Register(Box<Identity>),
     Rebase,
 }
 
@@ -171,7 +171,7 @@ impl Live {
         }
         let accepted = !matches!(standing, Standing::Stale(_));
         let pv = identity.version;
-        self.identity = identity;
+        self.identity = *identity;
         self.rebase_at = None;
         self.arm(now);
         if accepted {

@@ -6,7 +6,6 @@ pub mod client;
 mod driver;
 pub mod lean;
 mod live;
-mod pace;
 pub mod sse;
 pub mod state;
 pub mod task;
@@ -44,7 +43,7 @@ pub trait Authority: Send + Sync + 'static {
 #[async_trait]
 impl Authority for Gate {
     fn identify(&self, token: &str) -> Result<Arc<Verified>, Refusal> {
-        Self::identify(self, token).map(|identified| identified.verified).map_err(|denied| refusal(&denied))
+        Self::identify_once(self, token).map(|identified| identified.verified).map_err(|denied| refusal(&denied))
     }
 
     async fn access_of(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, Refusal> {

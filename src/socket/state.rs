@@ -167,7 +167,7 @@ enum Phase {
 enum Asked {
     Nothing,
     Identify,
-    Register(Identity),
+    Register(Box<Identity>),
 }
 
 pub(super) fn after(moment: Boottime, duration: Duration) -> Boottime {
@@ -278,12 +278,12 @@ impl State {
 
     fn identified(&mut self, identity: Identity, out: &mut Vec<Action>) {
         match &mut self.phase {
-            Phase::AwaitingHello { asked, .. } => *asked = Asked::Register(identity.clone()),
+            Phase::AwaitingHello { asked, .. } => *asked = Asked::Register(Box::new(identity.clone())),
             Phase::Live(live) => {
                 if (&live.identity.tenant, &live.identity.user) != (&identity.tenant, &identity.user) {
                     return self.close(CloseCode::TokenRefused, out);
                 }
-                live.busy = Busy::Register(identity.clone());
+                live.busy = Busy::Register(Box::new(identity.clone()));
             }
             Phase::Closing => return,
         }
@@ -303,7 +303,7 @@ impl State {
                     pv: now.applied,
                     heartbeat_ms: millis(self.settings.heartbeat),
                 }));
-                let mut live = Live::new(now, identity, self.settings.heartbeat);
+                let mut live = Live::new(now, *identity, self.settings.heartbeat);
                 live.stands(now, standing, out);
                 self.phase = Phase::Live(Box::new(live));
             }

@@ -140,6 +140,17 @@ pub const METRICS: &[Metric] = &[
         "refreshes a second over which the clients of a wide change are spread",
     ),
     counter("permcast_connections_closed_total", Label::Free(&["code"]), "connections closed, by close code"),
+    counter(
+        "permcast_connections_refused_total",
+        Label::Of("why", &["total", "rush", "address", "tenant"]),
+        "connections for which there was no room: in all, at once, from one address, of one tenant",
+    ),
+    gauge("permcast_resident_bytes", Label::None, "memory of the process"),
+    gauge(
+        "permcast_connection_bytes",
+        Label::None,
+        "memory since it began to serve, by connections: not more than that is one, where there are many",
+    ),
     // Who asks.
     counter("permcast_http_requests_total", Label::Free(&["route", "status"]), "requests answered"),
     counter("permcast_http_request_microseconds_total", Label::Free(&["route"]), "time that they took"),

@@ -58,6 +58,16 @@ impl Verifier {
 
     /// Whether the token holds by itself: signature, type, issuer, audience, time. Not whether it is fresh.
     pub fn verify(&self, token: &str) -> Result<Arc<Verified>, TokenError> {
+        self.look_at(token, true)
+    }
+
+    /// The same for who brings a token once, as a connection of push does: what was verified is used where it is there, but
+    /// not kept for a next time.
+    pub fn verify_once(&self, token: &str) -> Result<Arc<Verified>, TokenError> {
+        self.look_at(token, false)
+    }
+
+    fn look_at(&self, token: &str, keep: bool) -> Result<Arc<Verified>, TokenError> {
         if token.len() > TOKEN_BYTES_ACCEPTED {
             return Err(TokenError::Invalid);
         }
@@ -93,7 +103,7 @@ impl Verifier {
         }
         let verified = self.place(claims, parts.header.kid).ok_or(TokenError::Invalid)?;
         // A token of an epoch that is not known here (yet) is placed anew each time: the epoch may be our next one.
-        if verified.basis.stamp() != Stamp::NEVER {
+        if keep && verified.basis.stamp() != Stamp::NEVER {
             let until = key.retire_at.map_or(until, |at| at.min(until));
             self.cache.insert(cache_key, &verified, keys.generation, until);
         }
