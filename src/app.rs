@@ -17,7 +17,7 @@ use crate::cache::{CacheLimits, PermissionCache};
 use crate::canary::{self, Canary};
 use crate::config::{self, Config};
 use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
-use crate::domain::{Applied, Clock, Floors, InvalidName, Random};
+use crate::domain::{Applied, Clock, Floors, InvalidName, Random, Seq};
 use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, Secrets, announce, expire};
 use crate::gate::{Gate, OnStale};
 use crate::http::client::TrustedProxies;
@@ -110,9 +110,7 @@ impl App {
             None => Vault::plain(),
         });
         // Before all else that is read from it: what is put back in between shows itself as another epoch.
-        let remember = config.access_token_ttl + 2 * CLOCK_LEEWAY;
-        let start = store.position_at(started_at.minus(remember)).await?;
-        let epoch = store.tail(start).await?.epoch;
+        let epoch = store.tail(Seq::MAX).await?.epoch;
         let issuer = first::issuer(&*store, &config, address).await?;
         let settings = TokenSettings {
             audience: config.audience.clone().unwrap_or_else(|| issuer.clone()),
@@ -224,7 +222,10 @@ impl App {
 
         // The feed first: nothing is answered before the log was read to its end.
         let task = FeedTask {
-            settings: FeedSettings { poll_interval: config.poll_interval, remember },
+            settings: FeedSettings {
+                poll_interval: config.poll_interval,
+                remember: config.access_token_ttl + 2 * CLOCK_LEEWAY,
+            },
             feed: feed.clone(),
             store: Arc::clone(&store),
             floors: Arc::clone(&floors),

@@ -246,6 +246,9 @@ impl PermissionCache {
 
     /// Lets go of what these changes made stale. Only saves memory: what is stale is never used.
     pub fn evict(&self, changes: &[Change]) {
+        if self.is_empty() {
+            return;
+        }
         for change in changes {
             if let Target::User { tenant, user } = &change.target {
                 let key = (tenant.clone(), user.clone());
@@ -286,7 +289,7 @@ impl PermissionCache {
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.roles.is_empty()
+        self.users.is_empty() && self.roles.is_empty() && self.assembled.is_empty()
     }
 }
 

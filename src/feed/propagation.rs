@@ -14,7 +14,7 @@ use crate::protocol::bus::Receipt;
 use crate::store::{Store, StoreError};
 
 /// Changes whose times are remembered.
-const REMEMBERED: usize = 4096;
+pub(super) const REMEMBERED: usize = 4096;
 /// How often the database is asked while no announcement comes.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 

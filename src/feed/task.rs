@@ -1,24 +1,26 @@
 //! Drives the feed: hears, reads, and does what `state` decides.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::{MaybeDone, maybe_done};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::controls::Controls;
 use super::inbox::{Hint, Outlet};
-use super::propagation::Propagation;
+use super::propagation::{Propagation, REMEMBERED};
 use super::replicas::Peers;
 use super::state::{Plan, State, Verdict};
 use super::{Feed, Shared};
 use crate::bus::{Heard, Hearing};
 use crate::cache::PermissionCache;
-use crate::domain::{Boottime, Change, Floors, Kind, Seq, Stamp};
+use crate::domain::{Boottime, Change, Floors, Kind, Seq, Stamp, Version};
 use crate::hub::Hub;
 use crate::store::{Store, StoreError, TailPage};
 
@@ -58,7 +60,30 @@ struct Reading {
     after: Seq,
     begun: Boottime,
     known: Stamp,
-    page: Pin<Box<dyn Future<Output = Result<TailPage, StoreError>> + Send>>,
+    page: Pin<Box<MaybeDone<Page>>>,
+}
+
+type Page = Pin<Box<dyn Future<Output = Result<TailPage, StoreError>> + Send>>;
+
+impl Reading {
+    /// Has it begin now, and not only when it is waited for.
+    async fn begin(&mut self) {
+        poll_fn(|context| {
+            let _ = self.page.as_mut().poll(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// What comes after a page.
+enum Next {
+    /// The usual time.
+    Usual,
+    Within(Duration),
+    /// There is more, and it is being read already.
+    Reading(Reading),
+    Stop,
 }
 
 impl FeedTask {
@@ -76,9 +101,12 @@ impl FeedTask {
                 () = stop.cancelled() => return,
                 // Before the hints, for no flood of them may keep the replica from confirming that it missed nothing.
                 read = finished(&mut reading) => {
-                    let settled = self.take_page(&mut state, read, &stop).await;
-                    reading = None;
-                    next_read = Instant::now() + settled.unwrap_or(self.settings.poll_interval);
+                    match self.take_page(&mut state, read, &stop).await {
+                        Next::Usual => next_read = Instant::now() + self.settings.poll_interval,
+                        Next::Within(soon) => next_read = Instant::now() + soon,
+                        Next::Reading(more) => reading = Some(more),
+                        Next::Stop => return,
+                    }
                     self.fold(&mut folds);
                 }
                 hint = self.outlet.hints.recv() => {
@@ -104,13 +132,9 @@ impl FeedTask {
     /// Finds the position from which on every row is read: anything older no living token can have been read before.
     async fn begin(&self, stop: &CancellationToken) -> Option<State> {
         loop {
-            let begun = async {
-                let start = self.store.position_at(self.shared().clock.now().minus(self.settings.remember)).await?;
-                let page = self.store.tail(start).await?;
-                Ok::<_, StoreError>((start, page.epoch))
-            };
-            match begun.await {
-                Ok((start, epoch)) => {
+            let since = self.shared().clock.now().minus(self.settings.remember);
+            match self.store.position_at(since).await {
+                Ok(Version { epoch, seq: start }) => {
                     for kind in [Kind::Keys, Kind::Lockdown] {
                         self.reload(kind).await;
                     }
@@ -143,7 +167,8 @@ impl FeedTask {
         // Both before the read begins: what it misses of the one, or what happens after the other, it cannot answer for.
         let known = self.feed.known();
         let begun = self.shared().clock.boottime();
-        Reading { after, begun, known, page: Box::pin(async move { store.tail(after).await }) }
+        let page: Page = Box::pin(async move { store.tail(after).await });
+        Reading { after, begun, known, page: Box::pin(maybe_done(page)) }
     }
 
     async fn take_hint(&self, state: &mut State, hint: Hint, next_read: &mut Instant) {
@@ -162,20 +187,19 @@ impl FeedTask {
                 self.carry_out(plan, now, next_read).await;
             }
             Heard::Replica(message) => {
-                self.feed.saw(crate::domain::Version { epoch: message.epoch, seq: message.applied });
+                self.feed.saw(Version { epoch: message.epoch, seq: message.applied });
                 self.peers.heard(message, now);
             }
             Heard::Reconnected => *next_read = Instant::now(),
         }
     }
 
-    /// Answers how soon to read again, where that is sooner than usual.
     async fn take_page(
         &self,
         state: &mut State,
         (reading, page): (Reading, Result<TailPage, StoreError>),
         stop: &CancellationToken,
-    ) -> Option<Duration> {
+    ) -> Next {
         let page = match page {
             Ok(page) => page,
             Err(error) => {
@@ -184,7 +208,7 @@ impl FeedTask {
                 if let StoreError::Replaced(_) = error {
                     self.reopen().await;
                 }
-                return Some(RETRY_AFTER);
+                return Next::Within(RETRY_AFTER);
             }
         };
         if page.unreadable > 0 {
@@ -201,24 +225,33 @@ impl FeedTask {
                 let mut soon = Instant::now() + self.settings.poll_interval;
                 let usual = soon;
                 let generation = self.shared().applied.generation();
+                let mut more = plan.confirm.is_none().then(|| self.read(state));
+                if let Some(more) = &mut more {
+                    more.begin().await;
+                }
                 self.carry_out(plan, reading.begun, &mut soon).await;
                 self.shared().tail.send_replace((reading.begun, Stamp::new(generation, head)));
-                (soon < usual).then_some(WAKE_MERGE)
+                match more {
+                    Some(more) => Next::Reading(more),
+                    None if soon < usual => Next::Within(WAKE_MERGE),
+                    None => Next::Usual,
+                }
             }
             Verdict::NewEpoch(epoch) => {
                 metrics::counter!("permcast_epochs_total").increment(1);
                 tracing::warn!(%epoch, "the log has begun anew: whatever was read before is stale");
                 self.reopen().await;
                 // Stale first, then the start of the new log; only then told.
-                *state = self.begin(stop).await?;
+                let Some(begun) = self.begin(stop).await else { return Next::Stop };
+                *state = begun;
                 self.hub.begin_epoch(self.shared().applied.generation());
-                Some(Duration::ZERO)
+                Next::Within(Duration::ZERO)
             }
             Verdict::Behind => {
                 metrics::counter!("permcast_log_behind_total").increment(1);
                 tracing::error!(%head, known = %known, "the log ends before what is known to exist: this is an older copy; not deciding from it");
                 self.reopen().await;
-                Some(RETRY_AFTER)
+                Next::Within(RETRY_AFTER)
             }
         }
     }
@@ -280,7 +313,8 @@ impl FeedTask {
         metrics::counter!("permcast_changes_applied_total").increment(changes.len() as u64);
         let now = shared.clock.boottime();
         let mut timeline = self.propagation.timeline.lock().unwrap_or_else(PoisonError::into_inner);
-        for change in changes {
+        // Of more than are remembered only the last would stay.
+        for change in &changes[changes.len().saturating_sub(REMEMBERED)..] {
             timeline.learnt(change.seq, learnt);
             timeline.applied(change.seq, now);
         }
@@ -335,7 +369,8 @@ async fn finished(reading: &mut Option<Reading>) -> (Reading, Result<TailPage, S
     match reading {
         None => std::future::pending().await,
         Some(under_way) => {
-            let page = under_way.page.as_mut().await;
+            under_way.page.as_mut().await;
+            let page = under_way.page.as_mut().take_output().expect("it is done, and its output taken once");
             let reading = reading.take().expect("it was there a line ago, and this is its only borrower");
             (reading, page)
         }

@@ -288,8 +288,11 @@ impl Hub {
     }
 
     fn open_receipt(&self, stamp: Stamp, hits: &[Hit]) {
+        if hits.is_empty() {
+            return;
+        }
         let mut receipts = lock(&self.receipts);
-        if !receipts.open(stamp) || hits.is_empty() {
+        if !receipts.open(stamp) {
             return;
         }
         receipts.affected(stamp, hits.len() as u64);

@@ -285,7 +285,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Replaced`] where the open database is not the one at its address any more.
     async fn tail(&self, after: Seq) -> Result<TailPage, StoreError>;
     /// The highest position such that it and all before it were written before `time`; zero if none was.
-    async fn position_at(&self, time: Timestamp) -> Result<Seq, StoreError>;
+    async fn position_at(&self, time: Timestamp) -> Result<Version, StoreError>;
     /// The log as one tenant's administrators may read it: its own rows and those that touch every tenant; `None`: all.
     async fn changes(&self, tenant: Option<&TenantName>, after: Seq, limit: u32) -> Result<Vec<LogRow>, StoreError>;
     /// Opens the database anew after [`StoreError::Replaced`], keeping what others hold of this store valid.

@@ -76,7 +76,7 @@ pub(crate) async fn a_position_is_found_by_its_time(bench: Bench) {
         heads.push(bench.head().await);
     }
     let second = Duration::from_secs(1);
-    let at = async |time| bench.store.position_at(time).await.unwrap();
+    let at = async |time| bench.store.position_at(time).await.unwrap().seq;
     assert!(at(start.plus(second)).await <= before, "the row of that moment is not before it");
     assert_eq!(at(start.plus(second + Duration::from_millis(1))).await, heads[0]);
     assert_eq!(at(start.plus(second * 3)).await, heads[1]);

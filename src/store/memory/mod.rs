@@ -135,10 +135,10 @@ impl Store for MemoryStore {
         Ok(TailPage { epoch: self.epoch, head, changes, unreadable: 0, complete })
     }
 
-    async fn position_at(&self, time: Timestamp) -> Result<Seq, StoreError> {
+    async fn position_at(&self, time: Timestamp) -> Result<Version, StoreError> {
         let inner = self.lock();
         let before = inner.log.iter().map(|row| &row.change).take_while(|change| change.at < time);
-        Ok(before.last().map_or(Seq::ZERO, |change| change.seq))
+        Ok(Version { epoch: self.epoch, seq: before.last().map_or(Seq::ZERO, |change| change.seq) })
     }
 
     async fn changes(&self, tenant: Option<&TenantName>, after: Seq, limit: u32) -> Result<Vec<LogRow>, StoreError> {

@@ -1,10 +1,11 @@
-//! A connection that is used on the thread that asks. The writer's: with one that lives on a thread of its own, each
-//! statement would cost two wake-ups, and a write is several statements.
+//! A connection that is used on the thread that asks: with one that lives on a thread of its own, each statement of a write
+//! and every few rows of the tail would cost two wake-ups.
 
 use std::borrow::Cow;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, types};
@@ -18,12 +19,20 @@ const STATEMENTS: usize = 256;
 pub(super) struct Direct(Connection);
 
 impl Direct {
-    /// Opens a database that is there. Does not wait for anybody's lock.
-    pub(super) fn open(path: &Path, pages_max: Option<u32>) -> Result<Self, sqlx::Error> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    /// Opens a database that is there, for reading. Waits for a lock no longer than this.
+    pub(super) fn reader(path: &Path, wait: Duration) -> Result<Self, sqlx::Error> {
+        Self::open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, wait, None)
+    }
+
+    /// Opens a database that is there, for writing. Does not wait for anybody's lock.
+    pub(super) fn writer(path: &Path, pages_max: Option<u32>) -> Result<Self, sqlx::Error> {
+        Self::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, Duration::ZERO, pages_max)
+    }
+
+    fn open(path: &Path, mode: OpenFlags, wait: Duration, pages_max: Option<u32>) -> Result<Self, sqlx::Error> {
         let opened = || {
-            let connection = Connection::open_with_flags(path, flags)?;
-            connection.busy_timeout(std::time::Duration::ZERO)?;
+            let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+            connection.busy_timeout(wait)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "synchronous", "full")?;
             connection.pragma_update(None, "temp_store", "memory")?;
@@ -40,13 +49,41 @@ impl Direct {
     pub(super) fn all(&self, sql: &'static str, args: &[Arg]) -> Result<Vec<OwnRow>, sqlx::Error> {
         let mut found = Vec::new();
         for statement in statements(sql) {
-            self.run(statement, args, &mut found).map_err(failure)?;
+            self.run(statement, args, |columns, row| {
+                let values = (0..columns.len()).map(|at| row.get_ref(at).map(owned)).collect::<Result<_, _>>();
+                found.push(OwnRow { columns: Arc::clone(columns), values: values.map_err(failure)? });
+                Ok(())
+            })?;
         }
         Ok(found)
     }
 
-    fn run(&self, statement: &str, args: &[Arg], found: &mut Vec<OwnRow>) -> Result<(), rusqlite::Error> {
-        let mut statement = self.0.prepare_cached(statement)?;
+    /// Hands over the rows of one statement, one by one and without a copy.
+    pub(super) fn each(
+        &self,
+        sql: &'static str,
+        args: &[Arg],
+        take: &mut dyn FnMut(&dyn Row) -> Result<(), sqlx::Error>,
+    ) -> Result<(), sqlx::Error> {
+        self.run(sql, args, |columns, row| take(&Lent { columns, row }))
+    }
+
+    /// Does something that reads as of one moment.
+    pub(super) fn reading<T>(&self, read: impl FnOnce(&Self) -> Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        self.run("BEGIN", &[], |_, _| Ok(()))?;
+        let result = read(self);
+        // A connection that is left in a transaction would see nothing new ever again.
+        self.run("COMMIT", &[], |_, _| Ok(()))?;
+        result
+    }
+
+    fn run(
+        &self,
+        statement: &str,
+        args: &[Arg],
+        mut take: impl FnMut(&Arc<[String]>, &rusqlite::Row<'_>) -> Result<(), sqlx::Error>,
+    ) -> Result<(), sqlx::Error> {
+        let mut statement = self.0.prepare_cached(statement).map_err(failure)?;
         for at in 1..=statement.parameter_count() {
             let number = statement.parameter_name(at).and_then(|name| name[1..].parse::<usize>().ok());
             let arg = number.and_then(|number| args.get(number.checked_sub(1)?)).unwrap_or(&Arg::Null);
@@ -56,13 +93,12 @@ impl Direct {
                 Arg::Text(text) => ValueRef::Text(text.as_bytes()),
                 Arg::Blob(bytes) => ValueRef::Blob(bytes),
             };
-            statement.raw_bind_parameter(at, ToSqlOutput::Borrowed(value))?;
+            statement.raw_bind_parameter(at, ToSqlOutput::Borrowed(value)).map_err(failure)?;
         }
         let columns: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
         let mut rows = statement.raw_query();
-        while let Some(row) = rows.next()? {
-            let values = (0..columns.len()).map(|at| row.get_ref(at).map(owned)).collect::<Result<_, _>>()?;
-            found.push(OwnRow { columns: Arc::clone(&columns), values });
+        while let Some(row) = rows.next().map_err(failure)? {
+            take(&columns, row)?;
         }
         Ok(())
     }
@@ -82,8 +118,7 @@ pub(super) struct OwnRow {
 
 impl Row for OwnRow {
     fn value(&self, column: &'static str) -> Result<Value<'_>, sqlx::Error> {
-        let at = self.columns.iter().rposition(|name| name == column);
-        match &self.values[at.ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))?] {
+        match &self.values[place(&self.columns, column)?] {
             types::Value::Null => Ok(Value::Null),
             types::Value::Integer(number) => Ok(Value::Int(*number)),
             types::Value::Text(text) => Ok(Value::Text(text)),
@@ -91,6 +126,30 @@ impl Row for OwnRow {
             types::Value::Real(_) => Err(malformed(column)),
         }
     }
+}
+
+/// A row that is looked at while the statement stands on it.
+struct Lent<'a> {
+    columns: &'a [String],
+    row: &'a rusqlite::Row<'a>,
+}
+
+impl Row for Lent<'_> {
+    fn value(&self, column: &'static str) -> Result<Value<'_>, sqlx::Error> {
+        match self.row.get_ref(place(self.columns, column)?).map_err(failure)? {
+            ValueRef::Null => Ok(Value::Null),
+            ValueRef::Integer(number) => Ok(Value::Int(number)),
+            ValueRef::Text(text) => std::str::from_utf8(text).map(Value::Text).map_err(|_| malformed(column)),
+            ValueRef::Blob(bytes) => Ok(Value::Blob(bytes)),
+            ValueRef::Real(_) => Err(malformed(column)),
+        }
+    }
+}
+
+/// Where a column stands; the last of its name.
+fn place(columns: &[String], column: &'static str) -> Result<usize, sqlx::Error> {
+    let at = columns.iter().rposition(|name| name == column);
+    at.ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))
 }
 
 /// The statements of a script, for each is compiled and kept by itself.

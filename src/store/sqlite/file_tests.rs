@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 
 use super::SqliteStore;
@@ -151,7 +152,7 @@ async fn a_full_disk_fails_what_it_must_and_loses_nothing() {
     let mut acknowledged = Vec::new();
     let mut n = 0;
     let failed = loop {
-        // Several share a commit; those of the failing one fail together.
+        // Several share a commit, as the writer comes to them.
         let ids: Vec<String> =
             (0..4).map(|k| format!("a-user-with-quite-a-long-id-so-that-pages-fill-{n}-{k}")).collect();
         let results = join_all(ids.iter().map(|id| store.write(unit(vec![add_user(id)])))).await;
@@ -168,7 +169,6 @@ async fn a_full_disk_fails_what_it_must_and_loses_nothing() {
         n += 1;
         assert!(n < 10_000, "it never filled up");
     };
-    assert_eq!(failed.len(), 4, "{failed:?}");
     let unavailable = |error: &WriteError| matches!(error, WriteError::Store(StoreError::Unavailable { .. }));
     assert!(failed.iter().all(unavailable), "{failed:?}");
     let page = store.tail(Seq::ZERO).await.unwrap();
@@ -271,8 +271,8 @@ async fn a_cancelled_caller_never_breaks_the_writer() {
     // Each caller is dropped at another of its waits.
     for polls in 0..200 {
         let operation = if polls % 2 == 0 { permit("ben", "a") } else { forbid("ben", "a") };
-        let mut write = Box::pin(store.write(unit(vec![operation, give("ben", "nothing")])));
-        let mut good = Box::pin(store.write(unit(vec![permit("ben", &format!("p{polls}"))])));
+        let mut write = Box::pin(store.write(unit(vec![operation, give("ben", "nothing")])).fuse());
+        let mut good = Box::pin(store.write(unit(vec![permit("ben", &format!("p{polls}"))])).fuse());
         for _ in 0..polls % 17 {
             let _ = futures_util::poll!(&mut write);
             let _ = futures_util::poll!(&mut good);

@@ -1,11 +1,12 @@
 //! The change log as it is read.
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqlitePool;
 
 use crate::domain::limits::TAIL_PAGE_ROWS;
-use crate::domain::{Change, Effect, LogRow, Seq, Target, TenantName, Timestamp};
+use crate::domain::{Change, Effect, LogRow, Seq, Target, TenantName, Timestamp, Version};
 use crate::store::TailPage;
 
+use super::direct::Direct;
 use super::sql::{Row, args, get, malformed, maybe_parsed, parsed, query};
 
 /// A position as it is stored.
@@ -43,37 +44,39 @@ fn target(row: &dyn Row) -> Option<Target> {
     Target::parse(get(row, "kind").ok()?, get(row, "tenant").ok()?, name.unwrap_or(""), get(row, "user").ok()?)
 }
 
-/// Rows after `$1`, at most `$2`; one row without a `seq` where there are none.
-pub(super) const TAIL: &str = "SELECT m.epoch, h.head, later.* \
-     FROM meta m JOIN (SELECT COALESCE(MAX(seq), 0) AS head FROM changes) h \
-     LEFT JOIN (SELECT seq, at, tenant, kind, target, user, effect FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2) later ORDER BY later.seq";
+/// Rows after `$1`, at most `$2`.
+pub(super) const TAIL: &str = "SELECT seq, at, tenant, kind, target, user, effect FROM changes \
+     WHERE seq > $1 ORDER BY seq LIMIT $2";
 
-/// Rows after `after`. One statement: one fresh transaction.
-pub(super) async fn tail(connection: &mut SqliteConnection, after: Seq) -> Result<TailPage, sqlx::Error> {
-    let rows = query(TAIL, args![number(after), i64::from(TAIL_PAGE_ROWS)]).fetch_all(connection).await?;
-    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    let mut page = TailPage {
-        epoch: parsed(first, "epoch")?,
-        head: seq(first, "head")?,
-        changes: Vec::new(),
-        unreadable: 0,
-        complete: false,
-    };
-    for row in rows.iter().filter(|row| !matches!(get::<Option<i64>>(*row, "seq"), Ok(None))) {
-        let (change, readable) = change(row)?;
-        page.unreadable += u32::from(!readable);
-        page.changes.push(change);
-    }
-    page.complete = page.changes.last().map_or(after, |last| last.seq) >= page.head;
-    Ok(page)
+/// Rows after `after`, in one fresh transaction.
+pub(super) fn tail(connection: &Direct, after: Seq) -> Result<TailPage, sqlx::Error> {
+    const HEAD: &str = "SELECT epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head FROM meta";
+    connection.reading(|connection| {
+        let mut page = None;
+        connection.each(HEAD, &[], &mut |row| {
+            let (epoch, head) = (parsed(row, "epoch")?, seq(row, "head")?);
+            page = Some(TailPage { epoch, head, changes: Vec::new(), unreadable: 0, complete: false });
+            Ok(())
+        })?;
+        let mut page = page.ok_or(sqlx::Error::RowNotFound)?;
+        connection.each(TAIL, &args![number(after), i64::from(TAIL_PAGE_ROWS)], &mut |row| {
+            let (change, readable) = change(row)?;
+            page.unreadable += u32::from(!readable);
+            page.changes.push(change);
+            Ok(())
+        })?;
+        page.complete = page.changes.last().map_or(after, |last| last.seq) >= page.head;
+        Ok(page)
+    })
 }
 
 /// The highest position such that it and all before it were written before `time`.
-pub(super) async fn position_at(readers: &SqlitePool, time: Timestamp) -> Result<Seq, sqlx::Error> {
-    const POSITION: &str = "SELECT COALESCE((SELECT MIN(seq) - 1 FROM ( \
+pub(super) async fn position_at(readers: &SqlitePool, time: Timestamp) -> Result<Version, sqlx::Error> {
+    const POSITION: &str = "SELECT epoch, COALESCE((SELECT MIN(seq) - 1 FROM ( \
          SELECT seq FROM changes WHERE at >= $1 UNION ALL SELECT seq FROM changes WHERE at IS NULL)), \
-         (SELECT MAX(seq) FROM changes), 0) AS seq";
-    seq(&query(POSITION, args![time]).fetch_one(readers).await?, "seq")
+         (SELECT MAX(seq) FROM changes), 0) AS seq FROM meta";
+    let row = query(POSITION, args![time]).fetch_one(readers).await?;
+    Ok(Version { epoch: parsed(&row, "epoch")?, seq: seq(&row, "seq")? })
 }
 
 /// The log as one tenant's administrators may read it, or all of it.

@@ -22,7 +22,7 @@ mod sql;
 mod unit;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,6 +37,7 @@ use crate::domain::records::{
 };
 use crate::domain::{
     Actor, Clock, Effect, LogRow, Random, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
+    Version,
 };
 
 use super::{
@@ -136,19 +137,20 @@ impl SqliteStore {
 impl Store for SqliteStore {
     async fn tail(&self, after: Seq) -> Result<TailPage, StoreError> {
         const DOING: &str = "reading the log's tail";
-        let open = self.open.load_full();
-        self.in_time(DOING, async {
-            let mut connection = open.tail.lock().await;
-            self.place.check(open.file)?;
-            let page = log::tail(&mut connection, after).await.map_err(failed(DOING))?;
+        let (open, place) = (self.open.load_full(), self.place.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let connection = open.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            place.check(open.file)?;
+            let page = log::tail(&connection, after).map_err(failed(DOING))?;
             // Once more: it may have been replaced meanwhile.
-            self.place.check(open.file)?;
+            place.check(open.file)?;
             Ok(page)
-        })
-        .await?
+        });
+        let read = self.in_time(DOING, reading).await?;
+        read.map_err(|error| StoreError::Unavailable { doing: DOING, source: Some(Box::new(error)) })?
     }
 
-    async fn position_at(&self, time: Timestamp) -> Result<Seq, StoreError> {
+    async fn position_at(&self, time: Timestamp) -> Result<Version, StoreError> {
         self.read("reading the log", async move |readers| log::position_at(&readers, time).await).await
     }
 

@@ -1,12 +1,12 @@
 //! Where the database is: the file, its connections, and the one time that it is created or migrated.
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use rustix::fs::{stat, statfs};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
-use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tracing::log::LevelFilter;
 
@@ -82,7 +82,7 @@ impl Schema {
 pub(super) struct Open {
     pub(super) file: FileId,
     pub(super) readers: SqlitePool,
-    pub(super) tail: Mutex<SqliteConnection>,
+    pub(super) tail: Mutex<Direct>,
 }
 
 impl Place {
@@ -143,14 +143,14 @@ impl Place {
 
     /// A connection for writing. It does not wait for the writer's lock: who asks often gets his turn sooner.
     pub(super) fn writer(&self) -> Result<Direct, sqlx::Error> {
-        Direct::open(&self.path, self.pages_max)
+        Direct::writer(&self.path, self.pages_max)
     }
 
     /// Opens for reading what is there.
     pub(super) async fn open(&self) -> Result<Open, StoreError> {
         let file = self.file().ok_or(StoreError::Replaced("its file is gone"))?;
         let reading = self.options().read_only(true);
-        let tail = reading.connect().await.map_err(failed("opening the database"))?;
+        let tail = Direct::reader(&self.path, self.deadline).map_err(failed("opening the database"))?;
         let place = self.clone();
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
