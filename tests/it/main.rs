@@ -29,6 +29,7 @@ mod selfcheck;
 mod shell;
 mod socket;
 mod stopped;
+mod strangers;
 mod theft;
 mod thin;
 mod tidy;

@@ -67,6 +67,11 @@ impl Socket {
         soon("a send", self.stream.send(message)).await.unwrap();
     }
 
+    /// The same to a connection that may be over.
+    pub(crate) async fn try_send(&mut self, message: Message) -> Result<(), Error> {
+        soon("a send", self.stream.send(message)).await
+    }
+
     /// The next message that is no heartbeat, or the end.
     pub(crate) async fn next(&mut self) -> Next {
         loop {
