@@ -39,7 +39,7 @@ pub(super) async fn writes(directory: &Path, period: Duration) -> Result<Group, 
     }
     store.close().await;
     let (times, took) = single_rows(&directory.join("single.db"), period).await?;
-    rows.extend(row("SQLite alone, one row a commit", &times, took).map(Row::as_floor));
+    rows.extend(row("SQLite alone, one row a commit", &times, took).map(Row::into_floor));
     let (times, took) = synced_pages(&directory.join("pages"), period)?;
     rows.extend(row("the disk alone: 4 KiB written and synced", &times, took));
     Ok(Group { title: "Durable writes", rows })

@@ -91,7 +91,7 @@ pub(super) fn freshness(period: Duration) -> Group {
         let highest = (0..6).filter_map(|step| map.get(&names[(n + step) % SNAPSHOTS])).max();
         assert!(black_box(highest.is_some()));
     });
-    let floor = Row::nanos("six look-ups in a map of 100,000 names under a lock", plain).as_floor();
+    let floor = Row::nanos("six look-ups in a map of 100,000 names under a lock", plain).into_floor();
     Group { title: "Is a snapshot fresh? (user, session, 5 roles)", rows: vec![quiet, busy, floor] }
 }
 
@@ -139,7 +139,7 @@ pub(super) async fn tokens(period: Duration) -> Result<Group, LabError> {
     let rows = vec![
         Row::nanos("verified for the first time", first),
         Row::nanos("verified again, its floors looked at", again),
-        Row::nanos("an Ed25519 signature, nothing else", bare).as_floor(),
+        Row::nanos("an Ed25519 signature, nothing else", bare).into_floor(),
     ];
     Ok(Group { title: "Does a token hold? (one core)", rows })
 }

@@ -146,7 +146,10 @@ async fn measure(options: &Options) -> Result<String, LabError> {
             What::Freshness => memory::freshness(period),
             What::Tokens => memory::tokens(period).await?,
             What::Writes => disk::writes(&folder.0, period).await?,
-            What::Arrival => network::arrival(&folder.0, options.nats_url.as_deref(), period).await?,
+            What::Arrival => {
+                let broker = options.nats_url.as_deref().filter(|url| !url.is_empty());
+                network::arrival(&folder.0, broker, period).await?
+            }
         });
     }
     Ok(if options.json { format!("{:#}\n", report::json(&groups)) } else { report::table(&groups) })

@@ -57,7 +57,7 @@ pub(super) async fn arrival(directory: &Path, nats: Option<&str>, period: Durati
     rows.extend(Row::times(&format!("commit → frame at a client of another replica, {how}"), &across));
     here.stop().await;
     there.stop().await;
-    rows.extend(Row::times("200 bytes to and fro over loopback", &echo(period).await?).map(Row::as_floor));
+    rows.extend(Row::times("200 bytes to and fro over loopback", &echo(period).await?).map(Row::into_floor));
     if let Some(url) = nats {
         rows.extend(Row::times("NATS publish → receive", &publish(url, &deployment, period).await?));
     }

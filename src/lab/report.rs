@@ -62,7 +62,7 @@ impl Row {
 
     /// As the floor of its group.
     #[must_use]
-    pub(super) fn as_floor(self) -> Self {
+    pub(super) fn into_floor(self) -> Self {
         Self { floor: true, ..self }
     }
 }
@@ -93,8 +93,8 @@ pub(super) fn table(groups: &[Group]) -> String {
             let what = if row.floor { format!("floor: {}", row.what) } else { row.what.clone() };
             let shown = |nanos: Option<f64>| nanos.map(time).unwrap_or_default();
             let rate = row.per_second.map(|rate| format!("{rate:.0}")).unwrap_or_default();
-            let ratio = group.times_floor(row).map(|ratio| format!("{ratio:.1}")).unwrap_or_default();
-            let _ = writeln!(text, "  {what:<56}{:>10}{:>10}{rate:>12}{ratio:>10}", time(row.p50), shown(row.p99));
+            let floors = group.times_floor(row).map(ratio).unwrap_or_default();
+            let _ = writeln!(text, "  {what:<56}{:>10}{:>10}{rate:>12}{floors:>10}", time(row.p50), shown(row.p99));
         }
         text.push('\n');
     }
@@ -112,6 +112,11 @@ pub(super) fn json(groups: &[Group]) -> Value {
         })
     });
     Value::Array(rows.collect())
+}
+
+/// Two figures that count.
+fn ratio(ratio: f64) -> String {
+    if ratio < 1.0 { format!("{ratio:.2}") } else { format!("{ratio:.1}") }
 }
 
 fn time(nanos: f64) -> String {
@@ -132,13 +137,13 @@ mod tests {
         let times: Times = (1..=1000).rev().map(Duration::from_micros).collect();
         assert_eq!(times.per_mille(500), Some(Duration::from_micros(501)));
         assert_eq!(times.per_mille(990), Some(Duration::from_micros(991)));
-        assert_eq!(times.per_mille(1000), Some(Duration::from_micros(1000)));
+        assert_eq!(times.per_mille(1000), Some(Duration::from_millis(1)));
         assert_eq!(Times::default().per_mille(500), None);
     }
 
     #[test]
     fn rows_are_held_against_the_floor_of_their_group() {
-        let rows = vec![Row::nanos("ours", 300.0), Row::nanos("the machine's", 100.0).as_floor()];
+        let rows = vec![Row::nanos("ours", 300.0), Row::nanos("the machine's", 100.0).into_floor()];
         let groups = [Group { title: "something", rows }];
         let shown = table(&groups);
         assert!(shown.lines().any(|line| line.contains("ours") && line.ends_with("3.0")), "{shown}");

@@ -169,14 +169,18 @@ impl Metric {
         match self.kind {
             Kind::Counter => {
                 metrics::describe_counter!(self.name, Unit::Count, self.help);
-                series.into_iter().for_each(|labels| metrics::counter!(self.name, labels).increment(0));
+                for labels in series {
+                    metrics::counter!(self.name, labels).increment(0);
+                }
             }
             Kind::Gauge => {
                 metrics::describe_gauge!(self.name, self.help);
             }
             Kind::Histogram(_) => {
                 metrics::describe_histogram!(self.name, Unit::Seconds, self.help);
-                series.into_iter().for_each(|labels| drop(metrics::histogram!(self.name, labels)));
+                for labels in series {
+                    drop(metrics::histogram!(self.name, labels));
+                }
             }
         }
     }

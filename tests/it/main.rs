@@ -16,6 +16,7 @@ mod harness;
 mod herd;
 mod hints;
 mod introspection;
+mod lab;
 mod metrics;
 mod operators;
 mod outages;
