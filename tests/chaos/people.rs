@@ -86,14 +86,14 @@ impl Person {
             request = request.header("Permcast-At-Least", format!("{}.{seq}", world.epoch));
         }
         match world.send(request).await {
-            Some(answer) if answer.status == 200 => {
+            Ok(answer) if answer.status == 200 => {
                 let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
                 former.push_front(before.current);
                 former.truncate(FORMER);
                 *signed = self.read(world, &answer);
             }
             // The session is over: he signs in anew.
-            Some(answer) if answer.status == 400 => {}
+            Ok(answer) if answer.status == 400 => {}
             // Later with the same one.
             _ => {
                 *signed = Some(before);
@@ -108,7 +108,7 @@ impl Person {
             return None;
         }
         let body = json!({"username": self.name, "password": PASSWORD});
-        let answer = world.ask(replica, reqwest::Method::POST, "/v1/login", None, Some(&body)).await?;
+        let answer = world.ask(replica, reqwest::Method::POST, "/v1/login", None, Some(&body)).await.ok()?;
         if answer.status != 200 {
             *self.waits_until.lock().unwrap_or_else(PoisonError::into_inner) = world.now() + REFUSED;
         }

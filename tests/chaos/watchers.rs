@@ -72,7 +72,6 @@ async fn by_socket(
     tokio::time::timeout(WITHIN, socket.send(hello)).await.ok()?.ok()?;
     let mut connection: Option<Connection> = None;
     let mut renewal: Option<Renewal<'_>> = None;
-    let mut sent: Option<Arc<Token>> = None;
     let leaves = tokio::time::sleep(stay.saturating_sub(world.now()));
     tokio::pin!(leaves);
     loop {
@@ -82,9 +81,11 @@ async fn by_socket(
             () = stop.cancelled() => break,
             renewed = async { renewal.as_mut().expect("it is there").await }, if renewal.is_some() => {
                 renewal = None;
-                if let Some(renewed) = renewed {
+                if let (Some(renewed), Some(connection)) = (renewed, &mut connection) {
                     let refresh = Message::text(json!({"type": "refresh", "token": renewed.text}).to_string());
-                    sent = Some(renewed);
+                    // From here on it may be the one that counts.
+                    connection.tokens.push((world.now(), Arc::clone(&renewed.ticket)));
+                    token = renewed;
                     if !matches!(tokio::time::timeout(WITHIN, socket.send(refresh)).await, Ok(Ok(()))) {
                         break;
                     }
@@ -105,7 +106,7 @@ async fn by_socket(
                 connection.told.extend(pv.map(|pv| (world.now(), pv)));
                 let within = message["refresh_within_ms"].as_u64().unwrap_or(0).min(PAUSE);
                 let (pause, at) = (Duration::from_millis(rng.below(within + 1)), rng.index(REPLICAS));
-                let stale = Arc::clone(sent.as_ref().unwrap_or(&token));
+                let stale = Arc::clone(&token);
                 renewal.get_or_insert_with(|| {
                     Box::pin(async move {
                         tokio::time::sleep(pause).await;
@@ -113,13 +114,8 @@ async fn by_socket(
                     })
                 });
             }
-            (Some("refreshed"), Some(connection)) => {
-                if let Some(renewed) = sent.take() {
-                    connection.tokens.push((world.now(), Arc::clone(&renewed.ticket)));
-                    token = renewed;
-                }
-            }
-            (Some("session_revoked"), _) => break,
+            // Over, or the token that was sent was not looked at.
+            (Some("session_revoked" | "error"), _) => break,
             _ => {}
         }
     }

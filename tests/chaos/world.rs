@@ -18,7 +18,7 @@ pub(crate) const BROKERS: usize = 3;
 pub(crate) const USERS: u8 = 16;
 pub(crate) const ROLES: u8 = 6;
 /// Each is used until an operation of his has no answer.
-const ACTORS: u16 = 600;
+const ACTORS: u16 = 1000;
 /// How often the log's end is looked at.
 const GLANCE_EVERY: Duration = Duration::from_millis(2);
 /// Longest wait for an answer.
@@ -39,6 +39,15 @@ pub(crate) struct World {
     pub(crate) epoch: String,
     actors: Mutex<u16>,
     directory: TempDir,
+}
+
+/// No answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Nobody was there to be asked.
+    Unsent,
+    /// Whether it was heard is not known.
+    Unheard,
 }
 
 /// What a replica answered.
@@ -128,7 +137,7 @@ impl World {
         seq.parse().ok()
     }
 
-    /// Asks a replica; `None`: no answer came.
+    /// Asks a replica.
     pub(crate) async fn ask(
         &self,
         replica: usize,
@@ -136,7 +145,7 @@ impl World {
         path: &str,
         token: Option<&str>,
         body: Option<&Value>,
-    ) -> Option<Answer> {
+    ) -> Result<Answer, Lost> {
         let mut request = self.http.request(method, format!("{}{path}", self.base(replica)));
         if let Some(token) = token {
             request = request.bearer_auth(token);
@@ -147,13 +156,14 @@ impl World {
         self.send(request).await
     }
 
-    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Option<Answer> {
-        let response = request.send().await.ok()?;
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer, Lost> {
+        let lost = |error: reqwest::Error| if error.is_connect() { Lost::Unsent } else { Lost::Unheard };
+        let response = request.send().await.map_err(lost)?;
         let status = response.status().as_u16();
         let version = response.headers().get("permcast-version").and_then(|value| value.to_str().ok());
         let version = version.map(str::to_owned);
-        let bytes = response.bytes().await.ok()?;
-        Some(Answer { status, version, body: serde_json::from_slice(&bytes).unwrap_or_default() })
+        let bytes = response.bytes().await.map_err(|_| Lost::Unheard)?;
+        Ok(Answer { status, version, body: serde_json::from_slice(&bytes).unwrap_or_default() })
     }
 
     /// Looks at the log's end until it is told to stop.
@@ -198,7 +208,7 @@ impl World {
                 loop {
                     let head = database::head(&mut reader).await;
                     let answer = self.ask(replica, Method::GET, "/readyz", None, None).await;
-                    if let Some(answer) = answer {
+                    if let Ok(answer) = answer {
                         last = answer.body;
                         let pv = last["pv"].as_str().and_then(|version| self.seq(version));
                         let all_up = ["broker", "database", "feed"].iter().all(|part| last[part] == "up");

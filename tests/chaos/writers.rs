@@ -11,7 +11,7 @@ use super::database::{PERMISSIONS, statement};
 use super::history::{Effect, Operation, Outcome, Set, permission_name, role_name, user_name};
 use super::people::Person;
 use super::rng::Rng;
-use super::world::{REPLICAS, ROLES, USERS, World};
+use super::world::{Lost, REPLICAS, ROLES, USERS, World};
 
 /// Longest pause between two operations of one writer, in milliseconds.
 const PAUSE: u64 = 40;
@@ -140,9 +140,10 @@ pub(crate) async fn administrator(world: Arc<World>, mut rng: Rng, stop: Cancell
         let begun = world.now();
         let answer = world.ask(replica, method, &path, Some(&token.text), body.as_ref()).await;
         let outcome = match &answer {
-            Some(answer) if answer.status < 300 => Outcome::Done(answer.body["change"]["seq"].as_u64()),
+            Ok(answer) if answer.status < 300 => Outcome::Done(answer.body["change"]["seq"].as_u64()),
             // What is said of it: nothing was done.
-            Some(answer) if answer.status < 500 || answer.status == 503 => Outcome::Refused,
+            Ok(answer) if answer.status < 500 || answer.status == 503 => Outcome::Refused,
+            Err(Lost::Unsent) => Outcome::Refused,
             _ => Outcome::Unknown,
         };
         let actor = format!("default/{}", person.name);
@@ -150,7 +151,7 @@ pub(crate) async fn administrator(world: Arc<World>, mut rng: Rng, stop: Cancell
         world.note(|history| history.operations.push(operation));
         if outcome == Outcome::Unknown {
             person = Person::new(world.next_actor());
-        } else if answer.is_some_and(|answer| answer.status == 401) {
+        } else if answer.is_ok_and(|answer| answer.status == 401) {
             person.renew(&world, replica, &token, None).await;
         }
     }
