@@ -69,12 +69,16 @@ fn every_metric_that_is_counted_is_in_the_catalogue_and_nothing_else_is() {
 #[test]
 fn the_document_lists_the_catalogue() {
     let document = read("docs/metrics.md");
-    let rows: BTreeSet<String> =
-        document.lines().filter(|line| line.starts_with("| `permcast_")).map(str::to_owned).collect();
-    let wanted: BTreeSet<String> = METRICS.iter().map(row).collect();
+    let rows: BTreeSet<String> = document.lines().filter(|line| line.starts_with("| `permcast_")).map(plain).collect();
+    let wanted: BTreeSet<String> = METRICS.iter().map(|metric| plain(&row(metric))).collect();
     let lacking: Vec<_> = wanted.difference(&rows).collect();
     let idle: Vec<_> = rows.difference(&wanted).collect();
     assert!(lacking.is_empty() && idle.is_empty(), "docs/metrics.md lacks {lacking:#?} and has no use for {idle:#?}");
+}
+
+/// How an empty cell is spaced says nothing.
+fn plain(row: &str) -> String {
+    row.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn row(metric: &Metric) -> String {
