@@ -1,5 +1,6 @@
 //! The settings: flags over environment over `permcast.toml` over defaults; validated as a whole, all faults listed.
 
+mod issuers;
 mod settings;
 
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use issuers::{Issuer, TenantRule, is_safe_to_fetch};
 pub use settings::Settings;
 
 /// The commented default file; `permcast config` prints it.
@@ -57,6 +59,7 @@ pub struct Config {
     pub token_permissions: String,
     pub trusted_proxies: Vec<IpNet>,
     pub allowed_origins: Vec<String>,
+    pub issuers: Vec<Issuer>,
     pub drain_delay: Duration,
     pub drain_spread: Duration,
     pub access_token_ttl: Duration,
@@ -192,6 +195,7 @@ impl Checker<'_> {
                 Err(_) => self.fault("trusted_proxies", format_args!("{network:?} is no network, such as 10.0.0.0/8")),
             }
         }
+        let issuers = issuers::check(s.issuers.unwrap_or_default().0, &mut |what| self.fault("issuers", what));
         let nats = self.nats(
             s.nats_url.as_deref(),
             s.nats_credentials_file,
@@ -238,6 +242,7 @@ impl Checker<'_> {
                 .to_owned(),
             trusted_proxies,
             allowed_origins,
+            issuers,
             drain_delay: self.duration("drain_delay", s.drain_delay, seconds(5)),
             drain_spread: self.duration("drain_spread", s.drain_spread, seconds(2)),
             access_token_ttl: self.duration("access_token_ttl", s.access_token_ttl, seconds(15 * 60)),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::Faults;
+use super::issuers::Issuers;
 
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident: $type:ty, $env:literal, $value:literal;)+) => {
@@ -60,6 +61,8 @@ settings! {
     trusted_proxies: String, "PERMCAST_TRUSTED_PROXIES", "NETWORKS";
     /// Browsers' origins beside our own, comma-separated
     allowed_origins: String, "PERMCAST_ALLOWED_ORIGINS", "ORIGINS";
+    /// Trusted identity providers: a JSON array; better written as [[issuers]] in the file
+    issuers: Issuers, "PERMCAST_ISSUERS", "JSON";
     /// On SIGTERM: unready at once, but accepting for this long [default: 5s]
     drain_delay: String, "PERMCAST_DRAIN_DELAY", "TIME";
     /// Time over which connections are told to come back [default: 2s]

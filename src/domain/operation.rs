@@ -4,6 +4,7 @@ use super::clock::Timestamp;
 use super::name::{RoleName, SessionId, TenantName, UserId};
 use super::permission::Grant;
 use super::records::{Identity, LockdownRecord, Status, UserKind};
+use super::version::Seq;
 
 /// Who acts. The store checks inside the write transaction that a user still may.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,17 @@ pub enum Actor {
         /// The session that he acts in, which must not be over.
         session: SessionId,
     },
+    /// A user by a token of a trusted issuer: no session of ours stands behind him.
+    Bearer {
+        tenant: TenantName,
+        user: UserId,
+        /// Whose bearer he is; it must still be the user's.
+        identity: Identity,
+        /// Where the log was when his token was found to hold: nothing may have ended it since.
+        as_of: Seq,
+    },
+    /// permcast itself, making a user whom a trusted issuer vouches for. It deals in nothing that is reserved.
+    Provisioning,
     /// permcast itself or the command line, with the word that the log shows, such as `system` or `bootstrap`.
     System(&'static str),
 }
@@ -23,7 +35,8 @@ impl Actor {
     /// How the log names him.
     pub fn label(&self) -> String {
         match self {
-            Self::User { tenant, user, .. } => format!("{tenant}/{user}"),
+            Self::User { tenant, user, .. } | Self::Bearer { tenant, user, .. } => format!("{tenant}/{user}"),
+            Self::Provisioning => "provisioning".to_owned(),
             Self::System(word) => (*word).to_owned(),
         }
     }

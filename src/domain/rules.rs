@@ -54,6 +54,8 @@ pub enum Refusal {
 pub enum Rights {
     /// permcast itself or the command line: everything.
     System,
+    /// permcast itself, making a user whom a trusted issuer vouches for: in any one tenant, and nothing that is reserved.
+    Provisioning,
     /// A user with what he holds now.
     User {
         /// His own.
@@ -66,7 +68,12 @@ pub enum Rights {
 impl Rights {
     /// Whether he may do an operation that takes `permcast:admin` of `tenant`, or of one that only operators do (`None`).
     pub fn may_act(&self, in_tenant: Option<&TenantName>) -> Result<(), Refusal> {
-        let Self::User { tenant: own, permissions } = self else { return Ok(()) };
+        let (own, permissions) = match self {
+            Self::System => return Ok(()),
+            Self::Provisioning if in_tenant.is_some() => return Ok(()),
+            Self::Provisioning => return Err(Refusal::NotAllowed(super::permission::OPERATOR)),
+            Self::User { tenant, permissions } => (tenant, permissions),
+        };
         match in_tenant {
             _ if permissions.is_operator() => Ok(()),
             None => Err(Refusal::NotAllowed(super::permission::OPERATOR)),
@@ -79,8 +86,12 @@ impl Rights {
     /// Whether he may give, take away or alter something through which these permissions are held: he must hold each
     /// `permcast:` permission among them himself. To be asked with what the thing bore before and what it bears after.
     pub fn may_touch<'a>(&self, bears: impl IntoIterator<Item = &'a Grant>) -> Result<(), Refusal> {
-        let Self::User { permissions, .. } = self else { return Ok(()) };
-        match bears.into_iter().find(|grant| grant.is_reserved() && !permissions.controls(grant)) {
+        let controls = |grant: &Grant| match self {
+            Self::System => true,
+            Self::Provisioning => false,
+            Self::User { permissions, .. } => permissions.controls(grant),
+        };
+        match bears.into_iter().find(|grant| grant.is_reserved() && !controls(grant)) {
             Some(grant) => Err(Refusal::Escalation(grant.clone())),
             None => Ok(()),
         }
@@ -119,5 +130,8 @@ mod tests {
         assert_eq!(rights(&[ADMIN, CHECK]).may_touch([&check]), Ok(()));
         assert_eq!(rights(&[OPERATOR]).may_touch([&check]), Ok(()));
         assert_eq!(Rights::System.may_touch([&check]), Ok(()));
+        assert_eq!(Rights::Provisioning.may_touch([&plain, &check]), Err(Refusal::Escalation(check)));
+        assert_eq!(Rights::Provisioning.may_touch([&plain]), Ok(()));
+        assert_eq!(Rights::Provisioning.may_act(None), Err(Refusal::NotAllowed(OPERATOR)));
     }
 }

@@ -15,7 +15,8 @@ use async_trait::async_trait;
 
 use crate::domain::operation::{PasswordHash, Resource};
 use crate::domain::records::{
-    GrantRecord, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, TenantRecord, UserKind, UserRecord,
+    GrantRecord, Identity, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, TenantRecord, UserKind,
+    UserRecord,
 };
 use crate::domain::rules::Refusal;
 use crate::domain::{
@@ -118,6 +119,15 @@ pub struct Credentials {
     /// Whether user and tenant are both active.
     pub active: bool,
     pub password: Option<PasswordHash>,
+}
+
+/// Whose an identity is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    pub user: UserId,
+    /// When all that he had begun was last ended (his sign-out, suspension, or that of his tenant or of everyone): what a
+    /// trusted issuer gave him before that is over.
+    pub ended_at: Option<Timestamp>,
 }
 
 /// A session to be opened.
@@ -297,6 +307,12 @@ pub trait Store: Send + Sync + 'static {
     async fn load_user(&self, tenant: &TenantName, user: &UserId) -> Result<Loaded<Option<UserFacts>>, StoreError>;
     /// A role with all that it includes; `None` where there is no such role (any more).
     async fn load_role(&self, role: RoleNo) -> Result<Loaded<Option<RoleFacts>>, StoreError>;
+    /// Whose an identity is in a tenant; `None` where it is nobody's, or he or the tenant is not active.
+    async fn load_identity(
+        &self,
+        tenant: &TenantName,
+        identity: &Identity,
+    ) -> Result<Loaded<Option<Bound>>, StoreError>;
     /// A session, unless it is over, its user or tenant is not active, or its time is up.
     async fn load_session(&self, session: &SessionId) -> Result<Loaded<Option<LiveSession>>, StoreError>;
 

@@ -13,6 +13,7 @@ pub(crate) mod agreement;
 pub(crate) mod bench;
 pub(crate) mod company;
 pub(crate) mod grants;
+pub(crate) mod identities;
 pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod operator;
@@ -40,6 +41,12 @@ macro_rules! contract_suite {
                 a_suspended_user_is_inactive_until_he_is_not
                 nobody_is_patched_who_is_not_there
                 sign_in_finds_by_id_then_by_email
+            ;
+            identities:
+                an_identity_is_found_in_its_tenant_alone
+                what_an_issuer_gave_ends_with_all_that_was_begun
+                a_bearer_acts_as_his_user_while_his_token_holds
+                who_is_vouched_for_gets_nothing_reserved
             ;
             roles:
                 a_role_is_made_as_asked

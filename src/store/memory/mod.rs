@@ -13,7 +13,8 @@ use async_trait::async_trait;
 use crate::domain::limits::TAIL_PAGE_ROWS;
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{
-    GrantRecord, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, Status, TenantRecord, UserRecord,
+    GrantRecord, Identity, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, Status, TenantRecord,
+    UserRecord,
 };
 use crate::domain::rules::Refusal;
 use crate::domain::{
@@ -22,7 +23,7 @@ use crate::domain::{
 };
 
 use super::{
-    Credentials, KEY_IN_USE, KeyRotation, KeyState, LiveSession, Loaded, NewSession, Outcome, RoleFacts, Rotation,
+    Bound, Credentials, KEY_IN_USE, KeyRotation, KeyState, LiveSession, Loaded, NewSession, Outcome, RoleFacts, Rotation,
     Store, StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UNKNOWN_KEY, UserFacts, WriteError, Written,
 };
 use state::{RefreshChain, Session, State, Tenant, holds};
@@ -180,6 +181,20 @@ impl Store for MemoryStore {
             let grants = home.closed_permissions(role).into_iter().collect();
             Some(RoleFacts { tenant: tenant.clone(), closure, grants })
         }))
+    }
+
+    async fn load_identity(
+        &self,
+        tenant: &TenantName,
+        identity: &Identity,
+    ) -> Result<Loaded<Option<Bound>>, StoreError> {
+        let inner = self.lock();
+        let version = Version { epoch: self.epoch, seq: inner.head() };
+        let value = inner.state.bearer(tenant, identity).map(|(user, ended_before)| {
+            let row = inner.log.iter().find(|row| row.change.seq >= ended_before && ended_before > Seq::ZERO);
+            Bound { user: user.clone(), ended_at: row.map(|row| row.change.at) }
+        });
+        Ok(Loaded { version, value })
     }
 
     async fn load_session(&self, session: &SessionId) -> Result<Loaded<Option<LiveSession>>, StoreError> {

@@ -106,6 +106,14 @@ impl State {
         Some((tenant, tenant.users.get(user)?))
     }
 
+    /// Whose an identity is, if he and his tenant are active, and below which position all that he had begun is over.
+    pub(super) fn bearer(&self, tenant: &TenantName, identity: &Identity) -> Option<(&UserId, Seq)> {
+        let home = self.tenants.get(tenant)?;
+        let (id, user) = home.users.iter().find(|(_, user)| user.identities.contains(identity))?;
+        let active = home.status == Status::Active && user.status == Status::Active;
+        active.then_some((id, user.ended_before.max(home.ended_before).max(self.ended_before)))
+    }
+
     pub(super) fn role_by_no(&self, no: RoleNo) -> Option<(&TenantName, &Tenant)> {
         self.tenants.iter().find(|(_, tenant)| tenant.roles.contains_key(&no))
     }

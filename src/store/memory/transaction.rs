@@ -39,6 +39,16 @@ impl<'a> Transaction<'a> {
     ) -> Result<Self, Refusal> {
         let rights = match &actor {
             Actor::System(_) => Rights::System,
+            Actor::Provisioning => Rights::Provisioning,
+            Actor::Bearer { tenant, user, identity, as_of } => {
+                let (bearer, ended_before) = state.bearer(tenant, identity).ok_or(Refusal::SessionOver)?;
+                if bearer != user || ended_before > *as_of {
+                    return Err(Refusal::SessionOver);
+                }
+                let (home, facts) = state.user(tenant, user).ok_or(Refusal::SessionOver)?;
+                let permissions = home.held(facts, |at| holds(at, now)).into_iter().collect();
+                Rights::User { tenant: tenant.clone(), permissions }
+            }
             Actor::User { tenant, user, session } => {
                 let live = state.live_session(session, now).filter(|s| s.tenant == *tenant && s.user == *user);
                 live.ok_or(Refusal::SessionOver)?;

@@ -11,13 +11,21 @@ use crate::domain::{Actor, Grant, PermissionSet, RoleName, Seq, TenantName, Time
 use super::log;
 use super::sql::{Arg, Row, args, get, grants, json, malformed, maybe_parsed, maybe_time, parsed, time};
 
-/// Who acts and what he holds of what is reserved. Arguments: 1 his tenant, 2 his id, 3 his session, 4 the time, 5 the
-/// tenant that the operation is about.
+/// Who acts and what he holds of what is reserved. Arguments: 1 his tenant, 2 his id, 3 his session, or an array of the
+/// issuer and subject of his identity and the position as of which his token held, 4 the time, 5 the tenant that the
+/// operation is about.
 macro_rules! with_actor {
     () => {
         "WITH RECURSIVE \
          me(no) AS (SELECT user FROM standing_sessions \
-             WHERE id = $3 AND tenant_name = $1 AND user_id = $2 AND expires_at > $4), \
+             WHERE id = $3 AND tenant_name = $1 AND user_id = $2 AND expires_at > $4 \
+             UNION ALL \
+             SELECT u.no FROM (SELECT CASE WHEN $3 LIKE '[%' THEN $3 END AS token) CROSS JOIN meta m \
+                 CROSS JOIN tenants t ON t.name = $1 CROSS JOIN users u ON u.tenant = t.no AND u.id = $2 \
+                 CROSS JOIN identities i ON i.tenant = t.no AND i.issuer = json_extract(token, '$[0]') \
+                     AND i.subject = json_extract(token, '$[1]') AND i.user = u.no \
+             WHERE token IS NOT NULL AND t.status = 'active' AND u.status = 'active' \
+               AND json_extract(token, '$[2]') >= max(u.ended_before, t.ended_before, m.ended_before)), \
          mine(role) AS ( \
              SELECT r.no FROM me CROSS JOIN user_roles g ON g.user = me.no JOIN roles r ON r.no = g.role \
                  WHERE g.expires_at IS NULL OR g.expires_at > $4 \
@@ -82,18 +90,23 @@ fn common_args(actor: &Actor, now: Timestamp, place: Option<&TenantName>) -> Vec
         Actor::User { tenant, user, session } => {
             args![tenant.as_str(), user.as_str(), session.as_str(), now, place]
         }
-        Actor::System(_) => vec![Arg::Null, Arg::Null, Arg::Null, now.into(), place.into()],
+        Actor::Bearer { tenant, user, identity, as_of } => {
+            let token = serde_json::json!([identity.issuer, identity.subject, as_of]).to_string();
+            args![tenant.as_str(), user.as_str(), token, now, place]
+        }
+        Actor::Provisioning | Actor::System(_) => vec![Arg::Null, Arg::Null, Arg::Null, now.into(), place.into()],
     }
 }
 
 fn common(actor: &Actor, row: &dyn Row) -> Result<Common, sqlx::Error> {
     let rights = match actor {
         Actor::System(_) => Some(Rights::System),
-        Actor::User { tenant, .. } if get::<Option<i64>>(row, "me")?.is_some() => {
+        Actor::Provisioning => Some(Rights::Provisioning),
+        Actor::User { tenant, .. } | Actor::Bearer { tenant, .. } if get::<Option<i64>>(row, "me")?.is_some() => {
             let permissions: PermissionSet = grants(row, "rights")?.into_iter().collect();
             Some(Rights::User { tenant: tenant.clone(), permissions })
         }
-        Actor::User { .. } => None,
+        Actor::User { .. } | Actor::Bearer { .. } => None,
     };
     Ok(Common { head: log::seq(row, "head")?, rights, place: get(row, "place")? })
 }

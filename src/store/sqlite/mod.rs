@@ -33,7 +33,7 @@ use tokio::time::timeout;
 
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{
-    GrantRecord, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, TenantRecord, UserRecord,
+    GrantRecord, Identity, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, TenantRecord, UserRecord,
 };
 use crate::domain::{
     Actor, Clock, Effect, LogRow, Random, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
@@ -41,7 +41,7 @@ use crate::domain::{
 };
 
 use super::{
-    Credentials, KeyRotation, LiveSession, Loaded, NewSession, Restored, RoleFacts, Rotation, Store, StoreError,
+    Bound, Credentials, KeyRotation, LiveSession, Loaded, NewSession, Restored, RoleFacts, Rotation, Store, StoreError,
     StoreOptions, StoredKey, TailPage, TokenDigest, UserFacts, WriteError, Written,
 };
 use place::{Open, Place};
@@ -167,6 +167,15 @@ impl Store for SqliteStore {
     async fn load_user(&self, tenant: &TenantName, user: &UserId) -> Result<Loaded<Option<UserFacts>>, StoreError> {
         let now = self.now();
         self.read("loading a user", async move |readers| read::user_facts(&readers, tenant, user, now).await).await
+    }
+
+    async fn load_identity(
+        &self,
+        tenant: &TenantName,
+        identity: &Identity,
+    ) -> Result<Loaded<Option<Bound>>, StoreError> {
+        let now = self.now();
+        self.read("finding an identity", async move |readers| read::bound(&readers, tenant, identity, now).await).await
     }
 
     async fn load_role(&self, role: RoleNo) -> Result<Loaded<Option<RoleFacts>>, StoreError> {

@@ -2,9 +2,11 @@
 
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use crate::domain::records::{GrantRecord, Granted, LockdownRecord, Page, RoleRecord, TenantRecord, UserRecord};
+use crate::domain::records::{
+    GrantRecord, Granted, Identity, LockdownRecord, Page, RoleRecord, TenantRecord, UserRecord,
+};
 use crate::domain::{RoleName, RoleNo, TenantName, Timestamp, UserId, UserNo, Version};
-use crate::store::{Loaded, RoleFacts, UserFacts};
+use crate::store::{Bound, Loaded, RoleFacts, UserFacts};
 
 use super::facts::{kind, lockdown_record, role_columns, role_record, tenant_record, user_columns, user_record};
 use super::log;
@@ -62,6 +64,29 @@ pub(super) async fn user_facts(
         }),
     };
     loaded(&row, facts)
+}
+
+/// Whose an identity is. A row of the log that is not there any more was written before the oldest that is.
+pub(super) async fn bound(
+    readers: &SqlitePool,
+    tenant: &TenantName,
+    identity: &Identity,
+    now: Timestamp,
+) -> Sql<Loaded<Option<Bound>>> {
+    const LOAD: &str = "SELECT m.epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, u.id, \
+             (SELECT COALESCE(c.at, $4) FROM changes c \
+                 WHERE c.seq >= max(u.ended_before, t.ended_before, m.ended_before) \
+                   AND max(u.ended_before, t.ended_before, m.ended_before) > 0 ORDER BY c.seq LIMIT 1) AS ended_at \
+         FROM meta m LEFT JOIN tenants t ON t.name = $1 AND t.status = 'active' \
+             LEFT JOIN identities i ON i.tenant = t.no AND i.issuer = $2 AND i.subject = $3 \
+             LEFT JOIN users u ON u.no = i.user AND u.tenant = t.no AND u.status = 'active'";
+    let args = args![tenant.as_str(), identity.issuer.as_str(), identity.subject.as_str(), now];
+    let row = query(LOAD, args).fetch_one(readers).await?;
+    let bound = match get::<Option<&str>>(&row, "id")? {
+        None => None,
+        Some(_) => Some(Bound { user: parsed(&row, "id")?, ended_at: maybe_time(&row, "ended_at")? }),
+    };
+    loaded(&row, bound)
 }
 
 /// A role with all that it includes.

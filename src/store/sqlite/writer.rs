@@ -192,7 +192,7 @@ impl Transaction<'_> {
     pub(super) fn operate(&mut self, actor: &Actor, script: Script) -> Result<Vec<Change>, sqlx::Error> {
         let session = match actor {
             Actor::User { session, .. } => Some(session.as_str()),
-            Actor::System(_) => None,
+            Actor::Bearer { .. } | Actor::Provisioning | Actor::System(_) => None,
         };
         let mut all = args![actor.label(), session, self.now, script.summary];
         all.extend(script.args);
