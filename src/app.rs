@@ -26,6 +26,7 @@ use crate::http::origin::Origins;
 use crate::http::server::Door;
 use crate::http::{self, Services};
 use crate::hub::Hub;
+use crate::issuer::Issuers;
 use crate::protocol::bus::Sealer;
 use crate::runtime::{Lifecycle, SystemClock, SystemRandom};
 use crate::selfcheck::{self, SelfCheck};
@@ -61,6 +62,8 @@ pub enum StartError {
     Vault(#[from] VaultError),
     #[error(transparent)]
     Nats(#[from] NatsError),
+    #[error("cannot ask identity providers")]
+    Issuers(#[from] tokio_rustls::rustls::Error),
     #[error("cannot hash passwords")]
     Passwords(#[from] PasswordError),
     #[error("{0}")]
@@ -167,8 +170,13 @@ impl App {
             Arc::clone(&clock),
             &settings,
         ));
+        if config.issuers.iter().any(|trusted| trusted.issuer == issuer) {
+            return Err(StartError::Setting(format!("issuers: {issuer:?} is this deployment itself")));
+        }
+        let issuers = Arc::new(Issuers::new(config.issuers.clone(), Arc::clone(&store), Arc::clone(&clock))?);
         let gate = Arc::new(Gate::new(
             Arc::clone(&verifier),
+            Arc::clone(&issuers),
             Arc::clone(&floors),
             Arc::clone(&cache),
             feed.clone(),
@@ -284,6 +292,7 @@ impl App {
             lifecycle.spawn("rotate-keys", rotating);
         }
         lifecycle.spawn("metrics", crate::telemetry::tidy_metrics(lifecycle.token()));
+        lifecycle.spawn("issuers", issuers.keep_keys(lifecycle.token()));
         if tokio::time::timeout(FIRST_READ_WITHIN, feed.confirmed()).await.is_err() {
             tracing::warn!("the log could not be read to its end yet; serving, but not ready");
         }

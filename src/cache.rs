@@ -3,6 +3,7 @@
 //! A fill that raced with a change is harmless: it carries its position, so it is not fresh when next looked at. No locks,
 //! no leases, and eviction only saves memory.
 
+mod bearers;
 mod check;
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use crate::domain::{
     TenantName, Timestamp, UserId,
 };
 use crate::store::{LiveSession, Loaded, RoleFacts, Store, StoreError, UserFacts};
+
+pub use bearers::Bearer;
 
 /// A user's permissions and the position as of which they hold.
 #[derive(Debug, Clone)]
@@ -62,6 +65,7 @@ pub struct PermissionCache {
     assembled: Cache<UserKey, Arc<Assembled>>,
     user_loads: Loads<UserKey, Entry<UserFacts>>,
     role_loads: Loads<RoleNo, Entry<RoleFacts>>,
+    bearers: bearers::Bearers,
     /// Bounds the loads under way at once.
     permits: Semaphore,
 }
@@ -102,6 +106,7 @@ impl PermissionCache {
             assembled: Cache::new(limits.users),
             user_loads: Loads::default(),
             role_loads: Loads::default(),
+            bearers: bearers::Bearers::new(limits.users),
             permits: Semaphore::new(limits.loads),
         }
     }

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::cache::{Found, PermissionCache};
+use crate::cache::{Bearer, Found, PermissionCache};
+use crate::domain::limits::CLOCK_LEEWAY;
 use crate::domain::{Access, Boottime, Clock, Floors, Freshness, Stamp, TenantName, UserId, Version};
 use crate::feed::{Controls, Feed};
+use crate::issuer::{Assertion, Issuers, ProvisionError, Use};
 use crate::store::StoreError;
-use crate::token::{Permissions, PermissionsError, TokenError, Verified, Verifier};
+use crate::token::{Backing, Claims, Permissions, PermissionsError, TokenError, Verified, Verifier};
 
 /// What a replica does that may have missed a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,7 @@ enum Trust {
 /// The gate. One for each replica.
 pub struct Gate {
     verifier: Arc<Verifier>,
+    issuers: Arc<Issuers>,
     floors: Arc<Floors>,
     cache: Arc<PermissionCache>,
     feed: Feed,
@@ -101,6 +104,7 @@ impl Gate {
     #[expect(clippy::too_many_arguments, reason = "this is where they meet")]
     pub fn new(
         verifier: Arc<Verifier>,
+        issuers: Arc<Issuers>,
         floors: Arc<Floors>,
         cache: Arc<PermissionCache>,
         feed: Feed,
@@ -109,7 +113,7 @@ impl Gate {
         max_staleness: Duration,
         on_stale: OnStale,
     ) -> Self {
-        Self { verifier, floors, cache, feed, controls, clock, max_staleness, on_stale }
+        Self { verifier, issuers, floors, cache, feed, controls, clock, max_staleness, on_stale }
     }
 
     /// Lets pass whose token is good for a decision now.
@@ -126,7 +130,7 @@ impl Gate {
     }
 
     async fn decide(&self, token: &str, trust: Trust) -> Result<Caller, Denied> {
-        let verified = self.verify(token).await?;
+        let verified = self.verify(token, trust).await?;
         // Before the floors are asked: what they say holds as of this version at least.
         let version = self.feed.applied();
         let claims = &verified.claims;
@@ -137,11 +141,14 @@ impl Gate {
         }
         let access = match (&verified.access, trust) {
             (_, Trust::Database) => {
-                let known = self.feed.known();
-                let (read, session) = self.cache.read_session(&claims.session).await?;
-                believe(read, known)?;
-                if session.is_none() {
-                    return Err(Denied::Ended);
+                // An identity was read just now.
+                if let Some(session) = claims.session() {
+                    let known = self.feed.known();
+                    let (read, session) = self.cache.read_session(session).await?;
+                    believe(read, known)?;
+                    if session.is_none() {
+                        return Err(Denied::Ended);
+                    }
                 }
                 self.read_access(&claims.tenant, &claims.user).await?.map(|found| found.access)
             }
@@ -157,22 +164,34 @@ impl Gate {
         Ok(Caller { verified, access, version, stale: trust == Trust::Marked })
     }
 
-    /// Says who it is, if signature, session and time hold; his token may be stale. From memory alone.
-    pub fn identify(&self, token: &str) -> Result<Identified, Denied> {
-        self.known(self.verifier.verify(token))
+    /// Says who it is, if signature, session and time hold; his token may be stale. From memory alone, but for a token of
+    /// a trusted issuer that was not seen before.
+    pub async fn identify(&self, token: &str) -> Result<Identified, Denied> {
+        self.known(token, self.verifier.verify(token)).await
     }
 
     /// The same for who brings his token once, as a connection of push does.
-    pub fn identify_once(&self, token: &str) -> Result<Identified, Denied> {
-        self.known(self.verifier.verify_once(token))
+    pub async fn identify_once(&self, token: &str) -> Result<Identified, Denied> {
+        self.known(token, self.verifier.verify_once(token)).await
     }
 
-    fn known(&self, verified: Result<Arc<Verified>, TokenError>) -> Result<Identified, Denied> {
-        let verified = verified.map_err(Denied::Token)?;
+    /// The same; where the token's key is not known here, the keys are read anew first.
+    pub async fn identify_with_new_keys(&self, token: &str) -> Result<Identified, Denied> {
+        self.look_at(&self.verify(token, Trust::Memory).await?)
+    }
+
+    async fn known(&self, token: &str, verified: Result<Arc<Verified>, TokenError>) -> Result<Identified, Denied> {
+        match verified {
+            Err(_) if self.issuers.names_one(token) => self.look_at(&self.foreign(token, Trust::Memory).await?),
+            verified => self.look_at(&verified.map_err(Denied::Token)?),
+        }
+    }
+
+    fn look_at(&self, verified: &Arc<Verified>) -> Result<Identified, Denied> {
         self.feed.saw(verified.claims.version);
         match self.floors.freshness(&verified.basis) {
             Freshness::Ended { .. } => Err(Denied::Ended),
-            freshness => Ok(Identified { verified, freshness }),
+            freshness => Ok(Identified { verified: Arc::clone(verified), freshness }),
         }
     }
 
@@ -214,11 +233,67 @@ impl Gate {
         self.feed.lag() <= self.max_staleness
     }
 
-    async fn verify(&self, token: &str) -> Result<Arc<Verified>, Denied> {
-        let verified = self.verifier.verify_with_new_keys(token).await.map_err(Denied::Token)?;
+    async fn verify(&self, token: &str, trust: Trust) -> Result<Arc<Verified>, Denied> {
+        let verified = match self.verifier.verify(token) {
+            Ok(verified) => verified,
+            Err(_) if self.issuers.names_one(token) => self.foreign(token, trust).await?,
+            Err(_) => self.verifier.verify_with_new_keys(token).await.map_err(Denied::Token)?,
+        };
         // A token from a replica that is further than this one is a reason to read the tail.
         self.feed.saw(verified.claims.version);
         Ok(verified)
+    }
+
+    /// Whom a trusted issuer's token that is to be exchanged names, read from the database: a session is to be opened.
+    pub async fn subject(&self, token: &str, r#use: Use) -> Result<(TenantName, UserId), Denied> {
+        let assertion = self.issuers.verify(token, r#use).await.map_err(Denied::Token)?;
+        let bearer = self.bearer(&assertion, Trust::Database).await?;
+        Ok((assertion.tenant.clone(), bearer.user))
+    }
+
+    /// A trusted issuer's own token, as a thin one of the user whose the identity is.
+    async fn foreign(&self, token: &str, trust: Trust) -> Result<Arc<Verified>, Denied> {
+        let assertion = self.issuers.verify(token, Use::Bearer).await.map_err(Denied::Token)?;
+        let Bearer { user, stamp, .. } = self.bearer(&assertion, trust).await?;
+        let Assertion { identity, tenant, client_id, jti, kid, .. } = &*assertion;
+        let basis = self.floors.thin_basis(stamp, tenant, &user, None);
+        let claims = Claims {
+            tenant: tenant.clone(),
+            user,
+            backing: Backing::Identity(identity.clone()),
+            version: self.feed.version_of(stamp),
+            client_id: client_id.clone(),
+            issued_at: assertion.issued_at,
+            expires_at: assertion.expires_at,
+            kid: kid.clone(),
+            jti: jti.clone(),
+        };
+        Ok(Arc::new(Verified { claims, access: None, basis }))
+    }
+
+    /// The user whose the identity is, made first where he is to be made.
+    async fn bearer(&self, assertion: &Assertion, trust: Trust) -> Result<Bearer, Denied> {
+        let found = match self.look_for(assertion, trust).await? {
+            None if self.issuers.provision(assertion).await? => self.look_for(assertion, trust).await?,
+            found => found,
+        };
+        let bearer = found.ok_or(Denied::Token(TokenError::NotForUs))?;
+        // By the provider's clock, which may be ahead: what was issued right after an end is refused with what was before.
+        match bearer.ended_at {
+            Some(at) if assertion.issued_at <= at.plus(CLOCK_LEEWAY) => Err(Denied::Ended),
+            _ => Ok(bearer),
+        }
+    }
+
+    async fn look_for(&self, assertion: &Assertion, trust: Trust) -> Result<Option<Bearer>, Denied> {
+        let Assertion { tenant, identity, .. } = assertion;
+        if trust != Trust::Database {
+            return Ok(self.cache.bearer(tenant, identity).await?);
+        }
+        let known = self.feed.known();
+        let (read, bearer) = self.cache.read_bearer(tenant, identity).await?;
+        believe(read, known)?;
+        Ok(bearer)
     }
 
     fn trust(&self) -> Result<Trust, Denied> {
@@ -240,6 +315,18 @@ impl Gate {
         }
         let age = self.clock.boottime().since(begun);
         if age <= self.max_staleness { Ok(trust) } else { Err(Denied::PastBound) }
+    }
+}
+
+impl From<ProvisionError> for Denied {
+    fn from(error: ProvisionError) -> Self {
+        match error {
+            ProvisionError::Refused(refusal) => {
+                tracing::warn!(error = &refusal as &dyn std::error::Error, "a user of a trusted issuer was not made");
+                Self::Token(TokenError::NotForUs)
+            }
+            ProvisionError::Store(error) => Self::Store(error),
+        }
     }
 }
 

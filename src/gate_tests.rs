@@ -61,6 +61,7 @@ async fn house(on_stale: OnStale) -> House {
     let hub = Hub::new(Arc::clone(floors), clock(), Limits::default());
     let gate = Gate::new(
         Arc::clone(&bench.verifier),
+        Arc::new(Issuers::new(Vec::new(), Arc::clone(store), clock()).unwrap()),
         Arc::clone(floors),
         Arc::new(cache),
         feed.clone(),

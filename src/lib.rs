@@ -11,6 +11,7 @@ pub mod protocol;
 pub mod bus;
 pub mod cache;
 pub mod hub;
+pub mod issuer;
 pub mod store;
 pub mod token;
 

@@ -274,14 +274,18 @@ impl Floors {
         basis
     }
 
-    /// What a thin token rests on: its session alone.
-    pub fn thin_basis(&self, stamp: Stamp, tenant: &TenantName, user: &UserId, session: &SessionId) -> Basis {
-        Basis {
-            tenant: self.tenant(tenant),
-            stamp,
-            session: Some([self.session_key(session), self.sessions_key(user)]),
-            permissions: None,
-        }
+    /// What a thin token rests on: its session alone, and that of all of its user's that they go on. The latter alone
+    /// where no session of ours is behind it.
+    pub fn thin_basis<'a>(
+        &self,
+        stamp: Stamp,
+        tenant: &TenantName,
+        user: &UserId,
+        session: impl Into<Option<&'a SessionId>>,
+    ) -> Basis {
+        let sessions = self.sessions_key(user);
+        let session = session.into().map_or(sessions, |session| self.session_key(session));
+        Basis { tenant: self.tenant(tenant), stamp, session: Some([session, sessions]), permissions: None }
     }
 
     /// What a cached user (his own roles and direct grants) or role (its closed permissions) rests on.

@@ -15,7 +15,7 @@ use crate::domain::{Access, Actor, TenantName, UserId, Version};
 use crate::feed::{Feed, WaitError};
 use crate::gate::{self, Denied, Gate};
 use crate::protocol::problem::ProblemType;
-use crate::token::TokenError;
+use crate::token::{Backing, TokenError};
 
 /// Of the demand for freshness.
 const AT_LEAST: &str = "Permcast-At-Least";
@@ -84,7 +84,13 @@ impl Caller {
     /// He, as the log names him.
     pub fn actor(&self) -> Actor {
         let claims = &self.verified.claims;
-        Actor::User { tenant: claims.tenant.clone(), user: claims.user.clone(), session: claims.session.clone() }
+        let (tenant, user) = (claims.tenant.clone(), claims.user.clone());
+        match &claims.backing {
+            Backing::Session(session) => Actor::User { tenant, user, session: session.clone() },
+            Backing::Identity(identity) => {
+                Actor::Bearer { tenant, user, identity: identity.clone(), as_of: claims.version.seq }
+            }
+        }
     }
 
     /// 403, or 404 for another's tenant, unless he may manage `tenant`; with `None` unless he is an operator. As this
@@ -106,15 +112,15 @@ impl FromRequest for Caller {
 
 impl FromRequest for Known {
     type Error = Problem;
-    type Future = std::future::Ready<Result<Self, Problem>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut dev::Payload) -> Self::Future {
-        let identify = || {
+        let request = request.clone();
+        Box::pin(async move {
             let token = bearer(request.headers())?.to_owned();
-            let inner = service::<Gate>(request)?.identify(&token)?;
+            let inner = service::<Gate>(&request)?.identify(&token).await?;
             Ok(Self { inner, token })
-        };
-        std::future::ready(identify())
+        })
     }
 }
 

@@ -130,7 +130,7 @@ async fn me(caller: Caller, services: web::Data<Services>) -> HttpResponse {
     body.insert("roles".into(), json!(caller.access.roles));
     body.insert("permissions".into(), json!(caller.access.permissions.grants()));
     body.insert("pv".into(), json!(caller.version));
-    body.insert("session".into(), json!(caller.verified.claims.session));
+    body.insert("session".into(), json!(caller.verified.claims.session()));
     if caller.stale {
         body.insert("stale".into(), Value::Bool(true));
     }

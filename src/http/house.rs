@@ -23,6 +23,7 @@ use crate::domain::{Actor, Applied, Clock, Floors, Operation, Random, TenantName
 use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, WaitError};
 use crate::gate::{Gate, OnStale};
 use crate::hub::{Hub, Limits};
+use crate::issuer::Issuers;
 use crate::runtime::{Lifecycle, SystemClock, SystemRandom};
 use crate::socket::{self, Deadlines, Sockets};
 use crate::store::memory::MemoryStore;
@@ -142,8 +143,10 @@ impl House {
             Arc::clone(&clock),
             &settings,
         ));
+        let issuers = Issuers::new(Vec::new(), Arc::clone(&store), Arc::clone(&clock)).unwrap();
         let gate = Arc::new(Gate::new(
             Arc::clone(&verifier),
+            Arc::new(issuers),
             Arc::clone(&floors),
             Arc::clone(&cache),
             feed.clone(),

@@ -109,7 +109,7 @@ impl Change {
             tracing::warn!(%version, "a change of our own was not applied here in time");
         }
         body.insert("change".to_owned(), change_json(change.map(|_| version)));
-        if self.made_own_token_stale() {
+        if self.made_own_token_stale().await {
             body.insert("stale".to_owned(), Value::Bool(true));
         }
         let mut answer = match (&self.method, self.location(&body)) {
@@ -128,11 +128,9 @@ impl Change {
         Ok(answer.json(body))
     }
 
-    fn made_own_token_stale(&self) -> bool {
-        self.services
-            .gate
-            .identify(self.caller.token())
-            .map_or(true, |identified| identified.freshness != Freshness::Fresh)
+    async fn made_own_token_stale(&self) -> bool {
+        let identified = self.services.gate.identify(self.caller.token()).await;
+        identified.map_or(true, |identified| identified.freshness != Freshness::Fresh)
     }
 
     /// How far the change has come within the time; as far as is known where the caller loses his right meanwhile.

@@ -57,7 +57,7 @@ async fn web_socket(
     sockets: web::Data<Sockets>,
     origins: web::Data<Origins>,
 ) -> Result<HttpResponse, Problem> {
-    match handshake(request.head(), client_address(&request), &sockets, &origins) {
+    match handshake(request.head(), client_address(&request), &sockets, &origins).await {
         Ok(Welcome { seat, token, .. }) => ws::accept(&sockets.into_inner(), &request, payload, seat, token)
             .map_err(|_| Problem::malformed("this is no WebSocket handshake")),
         Err(refused) => Ok(refused),
@@ -74,14 +74,14 @@ pub(super) struct Welcome {
 }
 
 /// Looks at a handshake, whatever carries the connection after it.
-pub(super) fn handshake(
+pub(super) async fn handshake(
     head: &RequestHead,
     client: IpAddr,
     sockets: &Sockets,
     origins: &Origins,
 ) -> Result<Welcome, HttpResponse> {
     actix_http::ws::verify_handshake(head).map_err(no_handshake)?;
-    let looked_at = || {
+    let looked_at = async {
         // First, so that a herd costs next to nothing before it is let in.
         let seat = admit(client, sockets)?;
         check_origin(head.headers(), origins)?;
@@ -89,10 +89,13 @@ pub(super) fn handshake(
         if offer.any && !offer.ours {
             return Err(Problem::malformed("the subprotocol here is permcast.v1"));
         }
-        let token = offer.token.map(|token| sockets.authority.identify(token).map_err(refused)).transpose()?;
+        let token = match offer.token {
+            Some(token) => Some(sockets.authority.identify(token).await.map_err(refused)?),
+            None => None,
+        };
         Ok(Welcome { seat, token, named: offer.ours })
     };
-    looked_at().map_err(|problem: Problem| problem.error_response())
+    looked_at.await.map_err(|problem: Problem| problem.error_response())
 }
 
 async fn events(
@@ -102,12 +105,12 @@ async fn events(
 ) -> Result<HttpResponse, Problem> {
     let seat = admit(client_address(&request), &sockets)?;
     check_origin(request.headers(), &origins)?;
-    let token = identify(&request, &sockets)?;
+    let token = identify(&request, &sockets).await?;
     Ok(sse::accept(&sockets.into_inner(), seat, token))
 }
 
 async fn freshness(request: HttpRequest, sockets: web::Data<Sockets>) -> Result<HttpResponse, Problem> {
-    let token = identify(&request, &sockets)?;
+    let token = identify(&request, &sockets).await?;
     let (floors, applied) = (&sockets.floors, &sockets.applied);
     let own = token.basis.stamp();
     let (needed, stale) = match floors.freshness(&token.basis) {
@@ -161,8 +164,8 @@ fn check_origin(headers: &HeaderMap, origins: &Origins) -> Result<(), Problem> {
     if foreign { Err(Problem::new(ProblemType::Forbidden, "this origin is not allowed")) } else { Ok(()) }
 }
 
-fn identify(request: &HttpRequest, sockets: &Sockets) -> Result<Arc<Verified>, Problem> {
-    sockets.authority.identify(bearer(request.headers())?).map_err(refused)
+async fn identify(request: &HttpRequest, sockets: &Sockets) -> Result<Arc<Verified>, Problem> {
+    sockets.authority.identify(bearer(request.headers())?).await.map_err(refused)
 }
 
 fn refused(refusal: Refusal) -> Problem {

@@ -83,7 +83,7 @@ impl Standing {
     }
 
     async fn access_now(&self) -> Option<Arc<Access>> {
-        let identified = self.services.gate.identify(&self.token).ok()?;
+        let identified = self.services.gate.identify(&self.token).await.ok()?;
         let claims = &identified.verified.claims;
         let found = self.services.gate.access_of(&claims.tenant, &claims.user).await.ok()??;
         let locked = self.services.gate.locked(&claims.tenant).is_some() && !found.access.permissions.is_operator();

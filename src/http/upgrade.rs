@@ -59,7 +59,7 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             seen.record(response.status, route.to_owned(), services);
         }
     };
-    match look_at(&door, &request, client) {
+    match look_at(&door, &request, client).await {
         Ok(Welcome { seat, token, named }) => {
             let mut answer = actix_http::ws::handshake_response(head);
             if named {
@@ -84,14 +84,14 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     Ok(())
 }
 
-fn look_at(door: &Door, request: &Request, client: IpAddr) -> Result<Welcome, HttpResponse> {
+async fn look_at(door: &Door, request: &Request, client: IpAddr) -> Result<Welcome, HttpResponse> {
     if request.path() != PATH {
         return Err(Problem::malformed("only GET /v1/ws can be upgraded").error_response());
     }
     if request.method() != Method::GET {
         return Err(Problem::method_not_allowed("GET, HEAD, OPTIONS".to_owned()).error_response());
     }
-    handshake(request.head(), client, &door.sockets, &door.origins)
+    handshake(request.head(), client, &door.sockets, &door.origins).await
 }
 
 /// Writes an answer and ends the connection: behind an upgrade that is refused nothing can be trusted to be HTTP.

@@ -165,7 +165,7 @@ impl Hub {
         let user = self.floors.user_key(user);
         let session = self.floors.session_key(session);
         let key = Key::within(self.floors.tenant_key(tenant), user);
-        self.shard(user).members(key).any(|entry| entry.footing.session == session)
+        self.shard(user).members(key).any(|entry| entry.footing.session == Some(session))
     }
 
     /// How many connections there are.
@@ -271,7 +271,7 @@ impl Hub {
                 let key = Key::within(self.floors.tenant_key(tenant), user);
                 let shard = self.shard(user);
                 let entries = shard.members(key);
-                entries.filter(|entry| session.is_none_or(|session| session == entry.footing.session)).for_each(found);
+                entries.filter(|entry| session.is_none() || session == entry.footing.session).for_each(found);
             }
             Target::Role { tenant, role } => {
                 let key = Key::within(self.floors.tenant_key(tenant), self.floors.role_key(role));

@@ -41,8 +41,8 @@ pub struct Holder {
 /// What a connection's snapshot rests on, and as of when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Footing {
-    /// The session of its token.
-    pub session: FloorKey,
+    /// The session of its token; `None` where none of ours is behind it.
+    pub session: Option<FloorKey>,
     /// The token's position.
     pub token: Stamp,
     /// The position of its permissions: the token's own, or for a thin one that of the cache.
@@ -57,23 +57,24 @@ pub struct Footing {
 
 impl Footing {
     /// Of a token that carries its permissions.
-    pub fn fat<'a>(
+    pub fn fat<'a, 's>(
         floors: &Floors,
-        session: &SessionId,
+        session: impl Into<Option<&'s SessionId>>,
         token: Stamp,
         roles: impl IntoIterator<Item = &'a RoleName>,
         operator: bool,
     ) -> Self {
+        let session = session.into().map(|session| floors.session_key(session));
         let mut roles: Vec<_> = roles.into_iter().map(|role| floors.role_key(role)).collect();
         roles.sort_unstable();
         roles.dedup();
-        Self { session: floors.session_key(session), token, access: token, thin: false, roles: roles.into(), operator }
+        Self { session, token, access: token, thin: false, roles: roles.into(), operator }
     }
 
     /// Of a token whose permissions come from the cache, where they were found as of `access`.
-    pub fn thin<'a>(
+    pub fn thin<'a, 's>(
         floors: &Floors,
-        session: &SessionId,
+        session: impl Into<Option<&'s SessionId>>,
         token: Stamp,
         access: Stamp,
         roles: impl IntoIterator<Item = &'a RoleName>,

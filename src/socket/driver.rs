@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures_util::FutureExt as _;
+
 use super::state::{Action, Identity, Input, Now, Refusal, Standing, State, Unregistered};
 use super::{Received, Sockets};
 use crate::cache::Found;
@@ -28,10 +30,15 @@ pub(super) enum Out {
     Close(CloseCode),
 }
 
-/// Permissions that are being looked up for a thin token, and for what.
-struct Look {
-    purpose: Purpose,
-    answer: Pin<Box<dyn Future<Output = Result<Option<Found>, Refusal>>>>,
+/// What is being looked up, one thing at a time.
+type Look = Pin<Box<dyn Future<Output = Seen>>>;
+
+/// What was looked up.
+enum Seen {
+    /// Whose a token is.
+    Token(Result<Arc<Verified>, Refusal>),
+    /// Permissions for a thin token, and for what.
+    Permissions(Purpose, Result<Option<Found>, Refusal>),
 }
 
 enum Purpose {
@@ -53,7 +60,7 @@ pub(super) struct Driver {
     place: Place,
     /// The token that was identified last, until it is registered.
     verified: Option<Arc<Verified>>,
-    look: Option<Box<Look>>,
+    look: Option<Look>,
     pace: Pace,
 }
 
@@ -81,7 +88,7 @@ impl Driver {
         self.state.deadline()
     }
 
-    /// Something comes from inside the house: mail, or permissions that were looked up. Ready where something happened.
+    /// Something comes from inside the house: mail, or what was looked up. Ready where something happened.
     pub(super) fn poll_inside(&mut self, context: &mut Context<'_>, out: &mut VecDeque<Out>) -> Poll<()> {
         if let Place::Registered(connection) = &self.place
             && let Poll::Ready(mail) = connection.poll_mail(context)
@@ -90,9 +97,10 @@ impl Driver {
             return Poll::Ready(());
         }
         if let Some(look) = &mut self.look
-            && let Poll::Ready(answer) = look.answer.as_mut().poll(context)
+            && let Poll::Ready(seen) = look.as_mut().poll(context)
         {
-            self.looked_up(answer, out);
+            self.look = None;
+            self.looked_up(seen, out);
             return Poll::Ready(());
         }
         Poll::Pending
@@ -141,7 +149,7 @@ impl Driver {
 
     fn act(&mut self, action: Action, out: &mut VecDeque<Out>) -> Option<Input<'static>> {
         match action {
-            Action::Identify(token) => return Some(Input::Identified(self.identify(&token))),
+            Action::Identify(token) => return self.identify(token),
             Action::Register(identity) => return self.register(identity),
             Action::Rebase(identity) => self.look_up(Purpose::Rebase(identity)),
             Action::Send(message) => out.push_back(Out::Text(TextFrame::new(&message.encode()))),
@@ -174,8 +182,22 @@ impl Driver {
         self.look = None;
     }
 
-    fn identify(&mut self, token: &str) -> Result<Identity, Refusal> {
-        let verified = self.sockets.authority.identify(token)?;
+    /// At once where memory alone tells whose the token is.
+    fn identify(&mut self, token: String) -> Option<Input<'static>> {
+        let authority = Arc::clone(&self.sockets.authority);
+        let mut asked = Box::pin(async move { authority.identify(&token).await });
+        if let Some(answer) = asked.as_mut().now_or_never() {
+            return Some(Input::Identified(self.identified(answer)));
+        }
+        let within = self.sockets.deadlines.look_up;
+        self.look = Some(Box::pin(async move {
+            Seen::Token(tokio::time::timeout(within, asked).await.unwrap_or(Err(Refusal::Unavailable)))
+        }));
+        None
+    }
+
+    fn identified(&mut self, answer: Result<Arc<Verified>, Refusal>) -> Result<Identity, Refusal> {
+        let verified = answer?;
         let identity = self.identity(&verified);
         self.verified = Some(verified);
         Ok(identity)
@@ -187,13 +209,14 @@ impl Driver {
         Identity {
             tenant: claims.tenant.clone(),
             user: claims.user.clone(),
-            session: claims.session.clone(),
+            session: claims.session().cloned(),
             stamp: verified.basis.stamp(),
             version: claims.version,
             thin: verified.access.is_none(),
             issued_at: claims.issued_at,
             expires_at: claims.expires_at,
-            cut: life + std::time::Duration::from_secs(1) < self.sockets.token_life,
+            // How long a trusted issuer lets its tokens live is its own affair.
+            cut: claims.session().is_some() && life + std::time::Duration::from_secs(1) < self.sockets.token_life,
         }
     }
 
@@ -205,7 +228,7 @@ impl Driver {
         };
         let floors = &self.sockets.floors;
         let operator = access.permissions.is_operator();
-        let footing = Footing::fat(floors, &identity.session, identity.stamp, access.roles.iter(), operator);
+        let footing = Footing::fat(floors, identity.session.as_ref(), identity.stamp, access.roles.iter(), operator);
         Some(Input::Registered(self.stand_on(&identity, footing).map(|id| {
             // Compared only now that a change can no longer get past.
             (id, standing(self.sockets.floors.freshness(&verified.basis)))
@@ -217,21 +240,27 @@ impl Driver {
         let (tenant, user) = (identity.tenant.clone(), identity.user.clone());
         let authority = Arc::clone(&self.sockets.authority);
         let within = self.sockets.deadlines.look_up;
-        let answer = Box::pin(async move {
+        self.look = Some(Box::pin(async move {
             let looked = tokio::time::timeout(within, authority.access_of(&tenant, &user)).await;
-            looked.unwrap_or(Err(Refusal::Unavailable))
-        });
-        self.look = Some(Box::new(Look { purpose, answer }));
+            Seen::Permissions(purpose, looked.unwrap_or(Err(Refusal::Unavailable)))
+        }));
     }
 
-    fn looked_up(&mut self, answer: Result<Option<Found>, Refusal>, out: &mut VecDeque<Out>) {
-        let Some(look) = self.look.take() else { return };
+    fn looked_up(&mut self, seen: Seen, out: &mut VecDeque<Out>) {
+        let input = match seen {
+            Seen::Token(answer) => Input::Identified(self.identified(answer)),
+            Seen::Permissions(purpose, answer) => self.settle(purpose, answer),
+        };
+        self.happened(input, out);
+    }
+
+    fn settle(&mut self, purpose: Purpose, answer: Result<Option<Found>, Refusal>) -> Input<'static> {
         let found = match answer {
             Ok(Some(found)) => Ok(found),
             Ok(None) => Err(Unregistered::Unknown),
             Err(_) => Err(Unregistered::Unavailable),
         };
-        let input = match look.purpose {
+        match purpose {
             // What a client holds by a thin token it may have read as early as the token was made.
             Purpose::Register(identity, verified) => Input::Registered(found.and_then(|found| {
                 let id = self.stand_on_cache(&identity, &found)?;
@@ -240,18 +269,18 @@ impl Driver {
             Purpose::Rebase(identity) => Input::Rebased(found.and_then(|found| {
                 self.stand_on_cache(&identity, &found)?;
                 let Identity { stamp, tenant, user, session, .. } = &identity;
-                let basis = self.sockets.floors.thin_basis(*stamp, tenant, user, session);
+                let basis = self.sockets.floors.thin_basis(*stamp, tenant, user, session.as_ref());
                 Ok(self.thin_standing(&identity, &basis, &found, found.stamp))
             })),
-        };
-        self.happened(input, out);
+        }
     }
 
     fn stand_on_cache(&mut self, identity: &Identity, found: &Found) -> Result<u64, Unregistered> {
         let Found { access, stamp, .. } = found;
         let operator = access.permissions.is_operator();
         let floors = &self.sockets.floors;
-        let footing = Footing::thin(floors, &identity.session, identity.stamp, *stamp, access.roles.iter(), operator);
+        let (session, roles) = (identity.session.as_ref(), access.roles.iter());
+        let footing = Footing::thin(floors, session, identity.stamp, *stamp, roles, operator);
         self.stand_on(identity, footing)
     }
 

@@ -34,16 +34,17 @@ pub use state::{Refusal, Settings};
 /// What a connection asks about tokens and permissions: the gate, in a process.
 #[async_trait]
 pub trait Authority: Send + Sync + 'static {
-    /// Whether a token's signature, session and expiry hold. From memory; a stale one passes.
-    fn identify(&self, token: &str) -> Result<Arc<Verified>, Refusal>;
+    /// Whether a token's signature, session and expiry hold; a stale one passes. From memory, but for one of a trusted
+    /// issuer that was not seen before.
+    async fn identify(&self, token: &str) -> Result<Arc<Verified>, Refusal>;
     /// What a user may do now, for a thin token; `None` where there is no such active user.
     async fn access_of(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, Refusal>;
 }
 
 #[async_trait]
 impl Authority for Gate {
-    fn identify(&self, token: &str) -> Result<Arc<Verified>, Refusal> {
-        Self::identify_once(self, token).map(|identified| identified.verified).map_err(|denied| refusal(&denied))
+    async fn identify(&self, token: &str) -> Result<Arc<Verified>, Refusal> {
+        Self::identify_once(self, token).await.map(|identified| identified.verified).map_err(|denied| refusal(&denied))
     }
 
     async fn access_of(&self, tenant: &TenantName, user: &UserId) -> Result<Option<Found>, Refusal> {

@@ -37,7 +37,8 @@ pub struct Now {
 pub struct Identity {
     pub tenant: TenantName,
     pub user: UserId,
-    pub session: SessionId,
+    /// `None`: none of ours is behind its token.
+    pub session: Option<SessionId>,
     /// Its position.
     pub stamp: Stamp,
     /// The same, as it says itself.

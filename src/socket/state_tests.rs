@@ -20,7 +20,7 @@ fn identity(seq: u64) -> Identity {
     Identity {
         tenant: "acme".parse().unwrap(),
         user: "ben".parse().unwrap(),
-        session: SessionId::from_random([1; 16]),
+        session: Some(SessionId::from_random([1; 16])),
         stamp: stamp(seq),
         version: version(seq),
         thin: false,
@@ -225,7 +225,7 @@ fn a_stale_token_is_answered_by_permissions_changed_again() {
 
 #[test]
 fn another_users_token_is_refused() {
-    let session = SessionId::from_random([2; 16]);
+    let session = Some(SessionId::from_random([2; 16]));
     for (other, said) in [
         (Identity { user: "cleo".parse().unwrap(), ..identity(10) }, "close 4401"),
         (Identity { tenant: "other".parse().unwrap(), ..identity(10) }, "close 4401"),

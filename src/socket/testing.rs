@@ -15,7 +15,7 @@ use crate::domain::{
     TenantName, Timestamp, UserId, Version,
 };
 use crate::hub::{Hub, Limits};
-use crate::token::{Claims, Verified};
+use crate::token::{Backing, Claims, Verified};
 
 /// Goes with the runtime's time, which a test may pause.
 pub(crate) struct TestClock(tokio::time::Instant);
@@ -45,7 +45,7 @@ struct TestAuthority {
 
 #[async_trait]
 impl Authority for TestAuthority {
-    fn identify(&self, token: &str) -> Result<Arc<Verified>, Refusal> {
+    async fn identify(&self, token: &str) -> Result<Arc<Verified>, Refusal> {
         self.tokens.lock().unwrap().get(token).cloned().ok_or(Refusal::Token)
     }
 
@@ -132,7 +132,7 @@ impl House {
         let claims = Claims {
             tenant: tenant(),
             user: id,
-            session,
+            backing: Backing::Session(session),
             version: Version { epoch: self.sockets.applied.epoch(), seq: Seq::new(seq).unwrap() },
             client_id: "test".into(),
             issued_at,

@@ -4,14 +4,24 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::records::Identity;
 use crate::domain::{Access, Grant, RoleName, SessionId, TenantName, Timestamp, UserId, Version};
+
+/// What stands behind a token: with its end the token is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Backing {
+    /// A session of ours.
+    Session(SessionId),
+    /// An identity at a trusted issuer, whose own token it is. Only the user's end ends it here.
+    Identity(Identity),
+}
 
 /// What a token says, beside its permissions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     pub tenant: TenantName,
     pub user: UserId,
-    pub session: SessionId,
+    pub backing: Backing,
     /// The lowest position of anything that it rests on (`pv`).
     pub version: Version,
     pub client_id: String,
@@ -20,6 +30,16 @@ pub struct Claims {
     /// The key that signed it.
     pub kid: String,
     pub jti: String,
+}
+
+impl Claims {
+    /// The session, where one of ours is behind it.
+    pub fn session(&self) -> Option<&SessionId> {
+        match &self.backing {
+            Backing::Session(session) => Some(session),
+            Backing::Identity(_) => None,
+        }
+    }
 }
 
 /// The claims as the wire has them. A known member twice is refused by the derived reader; unknown ones are ignored,
@@ -75,7 +95,7 @@ impl WireClaims {
         let claims = Claims {
             tenant: self.tenant,
             user,
-            session: self.sid,
+            backing: Backing::Session(self.sid),
             version: self.pv,
             client_id: self.client_id,
             issued_at: time(self.iat),

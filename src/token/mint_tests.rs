@@ -155,7 +155,7 @@ proptest! {
             let verified = bench.verifier.verify(&minted.token).unwrap();
             let claims = &verified.claims;
             prop_assert_eq!((&claims.tenant, &claims.user), (&access.tenant, &access.user));
-            prop_assert_eq!((&claims.session, claims.version), (&snapshot.session, snapshot.version));
+            prop_assert_eq!((claims.session(), claims.version), (Some(&snapshot.session), snapshot.version));
             prop_assert_eq!(claims.expires_at, minted.expires_at);
             prop_assert!(minted.expires_at <= bench.clock.now().plus(TTL));
             match &verified.access {

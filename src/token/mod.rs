@@ -23,7 +23,7 @@ mod verify;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use budget::measured_budget;
-pub use claims::Claims;
+pub use claims::{Backing, Claims};
 pub use keys::{KeyError, KeySet, RotateError};
 pub use limit::{GuessLimits, Rate};
 pub use mint::{Mint, MintError, Minted, Snapshot, TokenPermissions, TokenSettings};

@@ -129,10 +129,10 @@ impl Verifier {
     fn place(&self, claims: WireClaims, kid: String) -> Option<Arc<Verified>> {
         let (claims, access) = claims.into_domain(kid)?;
         let stamp = self.applied.stamp_of(claims.version).unwrap_or(Stamp::NEVER);
-        let (tenant, user, session) = (&claims.tenant, &claims.user, &claims.session);
-        let basis = match &access {
-            Some(access) => self.floors.token_basis(stamp, tenant, user, session, access.roles.iter()),
-            None => self.floors.thin_basis(stamp, tenant, user, session),
+        let (tenant, user) = (&claims.tenant, &claims.user);
+        let basis = match (&access, claims.session()) {
+            (Some(access), Some(session)) => self.floors.token_basis(stamp, tenant, user, session, access.roles.iter()),
+            (_, session) => self.floors.thin_basis(stamp, tenant, user, session),
         };
         Some(Arc::new(Verified { claims, access, basis }))
     }

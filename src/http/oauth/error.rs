@@ -38,6 +38,11 @@ impl OAuthError {
         Self::new(StatusCode::BAD_REQUEST, "unsupported_grant_type", description)
     }
 
+    /// A token for somebody else was asked for (RFC 8693, 2.2.2).
+    pub(super) fn invalid_target() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_target", "tokens are issued for this service alone")
+    }
+
     /// The client's own authentication failed, or it brought none.
     pub(super) fn invalid_client(description: &'static str) -> Self {
         let challenge = Some(r#"Basic realm="permcast", charset="UTF-8""#);

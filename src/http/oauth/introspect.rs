@@ -12,23 +12,19 @@ use super::{client, no_store};
 use crate::domain::{Access, Freshness};
 use crate::feed::Feed;
 use crate::gate::{Denied, Gate, Identified};
-use crate::token::{Sessions, Verifier};
+use crate::token::{Backing, Sessions};
 
 /// What is so about a token, for one who may ask.
 pub(super) async fn introspect(
     request: HttpRequest,
     form: Form,
     sessions: web::Data<Sessions>,
-    verifier: web::Data<Verifier>,
     gate: web::Data<Gate>,
     feed: web::Data<Feed>,
 ) -> Result<HttpResponse, OAuthError> {
     let caller = caller(&request, &form, &sessions, &gate).await?;
     let token = form.require("token")?;
-    let known = match verifier.verify_with_new_keys(token).await {
-        Ok(_) => gate.identify(token).ok(),
-        Err(_) => None,
-    };
+    let known = gate.identify_with_new_keys(token).await.ok();
     let answer = match known.filter(|known| may_ask(&caller, known)) {
         Some(known) => describe(&known, &sessions, &gate, &feed).await?,
         None => None,
@@ -63,19 +59,23 @@ async fn describe(known: &Identified, sessions: &Sessions, gate: &Gate, feed: &F
     let claims = &known.verified.claims;
     let pv = feed.applied();
     let Some(found) = gate.access_of(&claims.tenant, &claims.user).await? else { return Ok(None) };
+    let (issuer, subject) = match &claims.backing {
+        Backing::Session(_) => (sessions.issuer().to_owned(), format!("{}/{}", claims.tenant, claims.user)),
+        Backing::Identity(identity) => (identity.issuer.clone(), identity.subject.clone()),
+    };
     Ok(Some(json!({
         "active": true,
         "token_type": "Bearer",
-        "iss": sessions.issuer(),
+        "iss": issuer,
         "aud": sessions.audience(),
-        "sub": format!("{}/{}", claims.tenant, claims.user),
+        "sub": subject,
         "username": claims.user,
         "client_id": claims.client_id,
         "iat": claims.issued_at.seconds(),
         "exp": claims.expires_at.seconds(),
         "jti": claims.jti,
         "tenant": claims.tenant,
-        "sid": claims.session,
+        "sid": claims.session(),
         "pv": pv,
         "stale": known.freshness != Freshness::Fresh,
         "roles": found.access.roles,

@@ -10,10 +10,10 @@ use super::super::origin::Origins;
 use super::super::problem::Problem;
 use super::cookie::Cookie;
 use super::{client, text, token_response};
-use crate::domain::{SessionId, TenantName};
-use crate::gate::{Denied, Gate};
+use crate::domain::TenantName;
+use crate::gate::Gate;
 use crate::protocol::problem::ProblemType;
-use crate::token::{Login, Sessions, Verifier};
+use crate::token::{Login, Sessions};
 
 /// Signs a user in by his password.
 pub(super) async fn login(
@@ -44,27 +44,21 @@ pub(super) async fn login(
 }
 
 /// Ends the session of the token, be it stale; or, of a page of our own that has no token at hand, that of its cookie.
+/// A token of a trusted issuer has none: it is for its issuer to end.
 pub(super) async fn logout(
     request: HttpRequest,
     sessions: web::Data<Sessions>,
-    verifier: web::Data<Verifier>,
     gate: web::Data<Gate>,
 ) -> Result<HttpResponse, Problem> {
     let cookie = Cookie::of(&sessions);
     let session = match (request.headers().contains_key(header::AUTHORIZATION), cookie.read(&request)) {
         (false, Some(token)) if cookie.is_own_page(&request) => sessions.session_of(&token),
-        _ => Some(of_bearer(&request, &verifier, &gate).await?),
+        _ => gate.identify_with_new_keys(bearer(request.headers())?).await?.verified.claims.session().cloned(),
     };
     if let Some(session) = session {
         sessions.end(&session).await?;
     }
     Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, cookie.clear())).finish())
-}
-
-async fn of_bearer(request: &HttpRequest, verifier: &Verifier, gate: &Gate) -> Result<SessionId, Problem> {
-    let token = bearer(request.headers())?;
-    verifier.verify_with_new_keys(token).await.map_err(Denied::Token)?;
-    Ok(gate.identify(token)?.verified.claims.session.clone())
 }
 
 fn foreign() -> Problem {

@@ -4,6 +4,7 @@ use actix_web::http::header::{CacheControl, CacheDirective, ContentType};
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
+use super::exchange::GRANT_TYPE;
 use crate::token::{KeySet, Sessions};
 
 /// How long they may be kept, in seconds. The next key is shown long before it signs, so that no verifier must ask anew.
@@ -32,7 +33,7 @@ pub(super) async fn metadata(sessions: web::Data<Sessions>) -> HttpResponse {
         "introspection_endpoint": at("/oauth/introspect"),
         "introspection_endpoint_auth_methods_supported": by_secret,
         "jwks_uri": at("/.well-known/jwks.json"),
-        "grant_types_supported": ["refresh_token", "client_credentials"],
+        "grant_types_supported": ["refresh_token", "client_credentials", GRANT_TYPE],
         "response_types_supported": [],
     }))
 }

@@ -2,6 +2,7 @@
 
 mod cookie;
 mod error;
+mod exchange;
 mod form;
 mod introspect;
 mod login;
@@ -36,6 +37,8 @@ pub fn routes(routes: &mut Routes) {
 #[derive(Serialize)]
 struct TokenResponse<'a> {
     access_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
     token_type: &'static str,
     expires_in: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,6 +48,15 @@ struct TokenResponse<'a> {
 
 /// The answer that bears tokens. With a cookie the refresh token goes into that, where no script can read it.
 fn token_response(issued: &Issued, cookie: Option<&cookie::Cookie>) -> HttpResponse {
+    respond(issued, cookie, None)
+}
+
+/// The same to a token exchange, which is told what it got (RFC 8693, 2.2.1).
+fn exchanged_response(issued: &Issued, cookie: Option<&cookie::Cookie>) -> HttpResponse {
+    respond(issued, cookie, Some(exchange::ACCESS_TOKEN))
+}
+
+fn respond(issued: &Issued, cookie: Option<&cookie::Cookie>, issued_token_type: Option<&'static str>) -> HttpResponse {
     let refresh_token = issued.refresh_token.as_ref().map(|token| token.0.as_str());
     let mut answer = HttpResponse::Ok();
     answer.insert_header(no_store());
@@ -57,6 +69,7 @@ fn token_response(issued: &Issued, cookie: Option<&cookie::Cookie>) -> HttpRespo
     };
     answer.json(TokenResponse {
         access_token: &issued.access.token,
+        issued_token_type,
         token_type: "Bearer",
         expires_in: issued.access.expires_in,
         refresh_token: in_body,

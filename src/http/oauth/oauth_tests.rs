@@ -19,6 +19,7 @@ use crate::domain::permission::{CHECK, OPERATOR};
 use crate::domain::records::UserKind;
 use crate::feed::{Controls, Feed};
 use crate::gate::{Gate, OnStale};
+use crate::issuer::Issuers;
 use crate::hub::{Hub, Limits};
 use crate::token::bench::{Bench, ISSUER, StandingClock, Wishes};
 use crate::token::{GuessLimits, Rate};
@@ -70,6 +71,7 @@ async fn house_with(wishes: Wishes) -> House {
     let feed = Feed::new(Arc::clone(applied), clock());
     let gate = web::Data::new(Gate::new(
         Arc::clone(&bench.verifier),
+        Arc::new(Issuers::new(Vec::new(), Arc::clone(store), clock()).unwrap()),
         Arc::clone(floors),
         Arc::new(cache),
         feed.clone(),

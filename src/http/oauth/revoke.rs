@@ -16,7 +16,7 @@ pub(super) async fn revoke(
     let token = form.require("token")?;
     let session = match sessions.session_of(token) {
         Some(session) => Some(session),
-        None => verifier.verify_with_new_keys(token).await.ok().map(|verified| verified.claims.session.clone()),
+        None => verifier.verify_with_new_keys(token).await.ok().and_then(|verified| verified.claims.session().cloned()),
     };
     if let Some(session) = session {
         sessions.end(&session).await?;

@@ -7,9 +7,10 @@ use super::super::problem::Problem;
 use super::cookie::Cookie;
 use super::error::OAuthError;
 use super::form::Form;
-use super::{client, token_response};
+use super::{client, exchange, token_response};
 use crate::domain::limits::AT_LEAST_WAIT;
 use crate::feed::Feed;
+use crate::gate::Gate;
 use crate::token::Sessions;
 
 /// Exchanges a grant for tokens.
@@ -18,6 +19,7 @@ pub(super) async fn token(
     form: Form,
     sessions: web::Data<Sessions>,
     feed: web::Data<Feed>,
+    gate: web::Data<Gate>,
 ) -> Result<HttpResponse, OAuthError> {
     match form.require("grant_type")? {
         "refresh_token" => refresh(&request, &form, &sessions, &feed).await,
@@ -26,7 +28,10 @@ pub(super) async fn token(
             let issued = sessions.client_credentials(login, &client(&request)).await?;
             Ok(token_response(&issued, None))
         }
-        _ => Err(OAuthError::unsupported_grant_type("grant_type is refresh_token or client_credentials")),
+        exchange::GRANT_TYPE => exchange::exchange(&request, &form, &sessions, &gate).await,
+        _ => Err(OAuthError::unsupported_grant_type(
+            "grant_type is refresh_token, client_credentials or that of token exchange",
+        )),
     }
 }
 
