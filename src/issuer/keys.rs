@@ -94,8 +94,7 @@ impl KeyRing {
     async fn read(&self) -> bool {
         let fetched = self.fetch().await;
         let outcome = if fetched.is_ok() { "read" } else { "failed" };
-        metrics::counter!("permcast_issuer_keys_total", "issuer" => self.issuer.issuer.clone(), "outcome" => outcome)
-            .increment(1);
+        metrics::counter!("permcast_issuer_keys_total", "outcome" => outcome).increment(1);
         let keys = match fetched {
             Ok(keys) => keys,
             Err(error) => {

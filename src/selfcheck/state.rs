@@ -125,7 +125,9 @@ pub(super) fn suspect(footing: &Footing, account: &Account, told: Told) -> Optio
     if roles[..] != footing.roles[..] || account.operator != footing.operator {
         return Some(Difference::Roles);
     }
-    let over = account.sessions.as_ref().is_some_and(|sessions| !sessions.contains(&footing.session));
+    // Where no session is behind it, none can be over.
+    let session = footing.session.zip(account.sessions.as_ref());
+    let over = session.is_some_and(|(session, sessions)| !sessions.contains(&session));
     over.then_some(Difference::Session)
 }
 

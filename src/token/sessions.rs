@@ -294,7 +294,7 @@ impl Sessions {
         self.check_lockdown(&tenant, &user).await?;
         let credentials = Credentials { user, kind: UserKind::Person, active: true, password: None };
         let id = random.bytes();
-        let refresh = self.refresh_tokens.first(id, &**random);
+        let refresh = self.refresh_tokens.load().first(id, &**random);
         let somebody = Authenticated { tenant, credentials };
         let begun =
             self.begin(somebody, id, Some(refresh), self.settings.refresh_ttl, FIRST_PARTY_CLIENT.to_owned(), client);

@@ -19,8 +19,8 @@ use crate::domain::permission::{CHECK, OPERATOR};
 use crate::domain::records::UserKind;
 use crate::feed::{Controls, Feed};
 use crate::gate::{Gate, OnStale};
-use crate::issuer::Issuers;
 use crate::hub::{Hub, Limits};
+use crate::issuer::Issuers;
 use crate::token::bench::{Bench, ISSUER, StandingClock, Wishes};
 use crate::token::{GuessLimits, Rate};
 

@@ -26,7 +26,7 @@ use super::{
     Bound, Credentials, KEY_IN_USE, KeyRotation, KeyState, LiveSession, Loaded, NewSession, Outcome, RoleFacts, Rotation,
     Store, StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UNKNOWN_KEY, UserFacts, WriteError, Written,
 };
-use state::{RefreshChain, Session, State, Tenant, holds};
+use state::{RefreshChain, Session, State, Tenant, holds, page};
 use transaction::Transaction;
 
 /// A store that forgets everything when it is dropped.
@@ -117,14 +117,6 @@ impl MemoryStore {
     }
 }
 
-/// Items above `after`, at most `limit`.
-fn page<T>(sorted: impl Iterator<Item = (String, T)>, after: Option<&str>, limit: u32) -> Page<T> {
-    let mut rest = sorted.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
-    let items: Vec<_> = rest.by_ref().take(limit as usize).collect();
-    let next = items.last().map(|(key, _)| key.clone()).filter(|_| rest.next().is_some());
-    Page { items: items.into_iter().map(|(_, item)| item).collect(), next }
-}
-
 #[async_trait]
 impl Store for MemoryStore {
     async fn tail(&self, after: Seq) -> Result<TailPage, StoreError> {
@@ -190,11 +182,7 @@ impl Store for MemoryStore {
     ) -> Result<Loaded<Option<Bound>>, StoreError> {
         let inner = self.lock();
         let version = Version { epoch: self.epoch, seq: inner.head() };
-        let value = inner.state.bearer(tenant, identity).map(|(user, ended_before)| {
-            let row = inner.log.iter().find(|row| row.change.seq >= ended_before && ended_before > Seq::ZERO);
-            Bound { user: user.clone(), ended_at: row.map(|row| row.change.at) }
-        });
-        Ok(Loaded { version, value })
+        Ok(Loaded { version, value: inner.state.bound(tenant, identity, &inner.log) })
     }
 
     async fn load_session(&self, session: &SessionId) -> Result<Loaded<Option<LiveSession>>, StoreError> {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{
-    GrantRecord, Granted, Identity, LockdownRecord, ReplicaRecord, RoleRecord, Status, TenantRecord, UserKind,
+    GrantRecord, Granted, Identity, LockdownRecord, Page, ReplicaRecord, RoleRecord, Status, TenantRecord, UserKind,
     UserRecord,
 };
-use crate::domain::{Effect, Grant, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, UserId, UserNo};
-use crate::store::{LiveSession, StoredKey, TokenDigest};
+use crate::domain::{Effect, Grant, LogRow, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, UserId, UserNo};
+use crate::store::{Bound, LiveSession, StoredKey, TokenDigest};
 
 /// Everything but the log. Cloned by each write, and put back only if all of it was done.
 #[derive(Clone, Default)]
@@ -100,6 +100,14 @@ pub(super) fn holds(expires_at: Option<Timestamp>, now: Timestamp) -> bool {
     expires_at.is_none_or(|at| at > now)
 }
 
+/// Items above `after`, at most `limit`.
+pub(super) fn page<T>(sorted: impl Iterator<Item = (String, T)>, after: Option<&str>, limit: u32) -> Page<T> {
+    let mut rest = sorted.filter(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+    let items: Vec<_> = rest.by_ref().take(limit as usize).collect();
+    let next = items.last().map(|(key, _)| key.clone()).filter(|_| rest.next().is_some());
+    Page { items: items.into_iter().map(|(_, item)| item).collect(), next }
+}
+
 impl State {
     pub(super) fn user(&self, tenant: &TenantName, user: &UserId) -> Option<(&Tenant, &User)> {
         let tenant = self.tenants.get(tenant)?;
@@ -112,6 +120,13 @@ impl State {
         let (id, user) = home.users.iter().find(|(_, user)| user.identities.contains(identity))?;
         let active = home.status == Status::Active && user.status == Status::Active;
         active.then_some((id, user.ended_before.max(home.ended_before).max(self.ended_before)))
+    }
+
+    /// The same, as it is asked for.
+    pub(super) fn bound(&self, tenant: &TenantName, identity: &Identity, log: &[LogRow]) -> Option<Bound> {
+        let (user, ended_before) = self.bearer(tenant, identity)?;
+        let row = log.iter().find(|row| row.change.seq >= ended_before && ended_before > Seq::ZERO);
+        Some(Bound { user: user.clone(), ended_at: row.map(|row| row.change.at) })
     }
 
     pub(super) fn role_by_no(&self, no: RoleNo) -> Option<(&TenantName, &Tenant)> {
