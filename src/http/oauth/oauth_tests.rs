@@ -269,7 +269,7 @@ async fn errors_of_the_token_endpoint_are_those_of_rfc_6749() {
         (&[][..], 400, "invalid_request"),
         (&[("grant_type", "")], 400, "invalid_request"),
         (&[("grant_type", "password")], 400, "unsupported_grant_type"),
-        (&[("grant_type", token_exchange)], 400, "unsupported_grant_type"),
+        (&[("grant_type", token_exchange)], 400, "invalid_request"),
         (&[refresh], 400, "invalid_request"),
         (&[refresh, refresh], 400, "invalid_request"),
         (&[refresh, ("refresh_token", "garbage")], 400, "invalid_grant"),

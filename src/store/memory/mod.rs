@@ -23,8 +23,9 @@ use crate::domain::{
 };
 
 use super::{
-    Bound, Credentials, KEY_IN_USE, KeyRotation, KeyState, LiveSession, Loaded, NewSession, Outcome, RoleFacts, Rotation,
-    Store, StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UNKNOWN_KEY, UserFacts, WriteError, Written,
+    Bound, Credentials, KEY_IN_USE, KeyRotation, KeyState, LiveSession, Loaded, NewSession, Outcome, RoleFacts,
+    Rotation, Store, StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UNKNOWN_KEY, UserFacts, WriteError,
+    Written,
 };
 use state::{RefreshChain, Session, State, Tenant, holds, page};
 use transaction::Transaction;
