@@ -30,7 +30,7 @@ pub(super) enum Out {
     Close(CloseCode),
 }
 
-/// What is being looked up, one thing at a time.
+/// What is being looked up, one thing at a time; boxed once more, for most connections have none.
 type Look = Pin<Box<dyn Future<Output = Seen>>>;
 
 /// What was looked up.
@@ -60,7 +60,7 @@ pub(super) struct Driver {
     place: Place,
     /// The token that was identified last, until it is registered.
     verified: Option<Arc<Verified>>,
-    look: Option<Look>,
+    look: Option<Box<Look>>,
     pace: Pace,
 }
 
@@ -190,9 +190,9 @@ impl Driver {
             return Some(Input::Identified(self.identified(answer)));
         }
         let within = self.sockets.deadlines.look_up;
-        self.look = Some(Box::pin(async move {
+        self.look = Some(Box::new(Box::pin(async move {
             Seen::Token(tokio::time::timeout(within, asked).await.unwrap_or(Err(Refusal::Unavailable)))
-        }));
+        })));
         None
     }
 
@@ -240,10 +240,10 @@ impl Driver {
         let (tenant, user) = (identity.tenant.clone(), identity.user.clone());
         let authority = Arc::clone(&self.sockets.authority);
         let within = self.sockets.deadlines.look_up;
-        self.look = Some(Box::pin(async move {
+        self.look = Some(Box::new(Box::pin(async move {
             let looked = tokio::time::timeout(within, authority.access_of(&tenant, &user)).await;
             Seen::Permissions(purpose, looked.unwrap_or(Err(Refusal::Unavailable)))
-        }));
+        })));
     }
 
     fn looked_up(&mut self, seen: Seen, out: &mut VecDeque<Out>) {

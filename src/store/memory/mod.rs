@@ -206,36 +206,7 @@ impl Store for MemoryStore {
     }
 
     async fn delete_expired(&self) -> Result<Written, StoreError> {
-        let ((), written) = self.transact_freely(|transaction| {
-            let now = transaction.now;
-            let mut targets = Vec::new();
-            for (name, tenant) in &mut transaction.state.tenants {
-                for (id, user) in &mut tenant.users {
-                    let before = user.roles.len() + user.grants.len();
-                    user.roles.retain(|_, at| holds(*at, now));
-                    user.grants.retain(|_, at| holds(*at, now));
-                    if user.roles.len() + user.grants.len() < before {
-                        targets.push(Target::User { tenant: name.clone(), user: id.clone() });
-                    }
-                }
-            }
-            if let Some(over) = transaction.state.lockdown.take_if(|lockdown| !holds(lockdown.until, now)) {
-                targets.push(Target::Lockdown { tenant: over.tenant });
-            }
-            let mut retired = false;
-            for key in &mut transaction.state.keys {
-                if key.state == KeyState::Previous && !holds(key.retire_at, now) {
-                    key.state = KeyState::Retired;
-                    retired = true;
-                }
-            }
-            if retired {
-                targets.push(Target::Keys);
-            }
-            for target in targets {
-                transaction.log(target, Effect::Changed);
-            }
-        });
+        let ((), written) = self.transact_freely(Transaction::delete_expired);
         Ok(written)
     }
 
@@ -314,36 +285,7 @@ impl Store for MemoryStore {
         presented: &TokenDigest,
         successor: &TokenDigest,
     ) -> Result<Rotation, StoreError> {
-        let grace = self.options.refresh_grace;
-        let (rotation, _) = self.transact_freely(|transaction| {
-            let (now, head) = (transaction.now, transaction.head());
-            let live = transaction.state.live_session(id, now);
-            let Some(session) = transaction.state.sessions.get_mut(id) else { return Rotation::Unknown };
-            let Some(live) = live else { return Rotation::Over };
-            let Some(chain) = &mut session.refresh else { return Rotation::Unknown };
-            if *presented == chain.current {
-                if now.since(chain.issued_at) < grace {
-                    return Rotation::Kept(live);
-                }
-                chain.used.push((chain.current, now));
-                chain.current = *successor;
-                chain.issued_at = now;
-                session.last_refresh_at = now;
-                session.seq = head;
-                if let Some(idle) = session.idle {
-                    session.expires_at = now.plus(idle).min(session.ends_at);
-                }
-                return Rotation::Rotated(LiveSession { expires_at: session.expires_at, ..live });
-            }
-            if chain.used.last().is_some_and(|(last, used)| last == presented && now.since(*used) < grace) {
-                return Rotation::Succeeded(live);
-            }
-            if !chain.used.iter().any(|(used, _)| used == presented) {
-                return Rotation::Unknown;
-            }
-            transaction.end_session(id, Effect::RefreshReuse);
-            Rotation::Reused(live)
-        });
+        let (rotation, _) = self.transact_freely(|transaction| transaction.rotate(id, presented, successor));
         Ok(rotation)
     }
 

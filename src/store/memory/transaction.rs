@@ -1,6 +1,7 @@
 //! One write: operations applied to a copy of the state, and the rows that they add to the log.
 
 mod roles;
+mod upkeep;
 
 use std::collections::BTreeMap;
 
