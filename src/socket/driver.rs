@@ -97,7 +97,7 @@ impl Driver {
             return Poll::Ready(());
         }
         if let Some(look) = &mut self.look
-            && let Poll::Ready(seen) = look.as_mut().poll(context)
+            && let Poll::Ready(seen) = look.as_mut().as_mut().poll(context)
         {
             self.look = None;
             self.looked_up(seen, out);

@@ -206,7 +206,7 @@ impl Store for MemoryStore {
     }
 
     async fn delete_expired(&self) -> Result<Written, StoreError> {
-        let ((), written) = self.transact_freely(Transaction::delete_expired);
+        let ((), written) = self.transact_freely(|transaction| transaction.delete_expired());
         Ok(written)
     }
 
