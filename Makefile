@@ -52,7 +52,7 @@ lint: ## formatting and clippy
 
 clean: ## remove everything that was built or fetched
 	rm -rf target sdk/js/dist web-demo/dist test-results
-	rm -rf sdk/js/node_modules web-demo/node_modules tests/e2e/node_modules
+	rm -rf sdk/js/node_modules web-demo/node_modules tests/e2e/node_modules tests/oidc/node_modules
 
 # Packages as the lock file has them; a stamp, since npm leaves the folder's own time alone.
 %/node_modules/.installed: %/package-lock.json %/package.json

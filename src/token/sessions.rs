@@ -1,14 +1,13 @@
 //! Sessions: sign-in, refresh, end. Each answers with a token that rests on what was read after everything else was done.
 
+mod exchange;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::budget::Budget;
 use super::limit::{Attempt, GuessLimits, Guesses};
@@ -94,11 +93,6 @@ pub enum SessionError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Mint(#[from] MintError),
-}
-
-/// What an attempt with a token is counted under.
-fn token_name(token: &str) -> String {
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, token.as_bytes()))
 }
 
 const SESSION_OVER: SessionError = SessionError::InvalidGrant("session ended");
@@ -263,45 +257,6 @@ impl Sessions {
         let somebody = Authenticated { tenant: tenant.clone(), credentials: credentials.ok_or(SessionError::Refused)? };
         let client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), user_agent: client_id.to_owned() };
         self.begin(somebody, self.parts.random.bytes(), None, ttl, client_id.to_owned(), &client).await
-    }
-
-    /// Opens a session for one whom a trusted issuer's token names (RFC 8693). `named` looks at the token and says whom:
-    /// nobody, where it does not hold, which counts as a guess.
-    pub async fn exchange<E>(
-        &self,
-        token: &str,
-        client: &Client,
-        named: impl Future<Output = Result<Option<(TenantName, UserId)>, E>>,
-    ) -> Result<Issued, E>
-    where
-        E: From<SessionError>,
-    {
-        let Parts { clock, random, .. } = &self.parts;
-        // Under the token itself: under what it claims somebody else could be held up.
-        let attempt = Attempt::new("", &token_name(token), client.address);
-        self.guesses()
-            .admit(&attempt, clock.boottime())
-            .map_err(|retry_after| SessionError::TooMany { retry_after })?;
-        let named = named.await;
-        if !matches!(named, Ok(None)) {
-            self.guesses().undecided(&attempt, clock.boottime());
-        }
-        let Some((tenant, user)) = named? else {
-            metrics::counter!("permcast_exchanges_refused_total").increment(1);
-            let why = "the subject token does not hold, or names nobody here";
-            return Err(SessionError::InvalidGrant(why).into());
-        };
-        self.check_lockdown(&tenant, &user).await?;
-        let credentials = Credentials { user, kind: UserKind::Person, active: true, password: None };
-        let id = random.bytes();
-        let refresh = self.refresh_tokens.load().first(id, &**random);
-        let somebody = Authenticated { tenant, credentials };
-        let begun =
-            self.begin(somebody, id, Some(refresh), self.settings.refresh_ttl, FIRST_PARTY_CLIENT.to_owned(), client);
-        begun.await.map_err(|error| match error {
-            SessionError::Refused => SessionError::InvalidGrant("the user is not active").into(),
-            error => error.into(),
-        })
     }
 
     /// A service account by its secret, unless it is locked out.
