@@ -59,7 +59,7 @@ pub(super) fn tail(connection: &Direct, after: Seq) -> Result<TailPage, sqlx::Er
             Ok(())
         })?;
         let mut page = page.ok_or(sqlx::Error::RowNotFound)?;
-        connection.each(TAIL, &args![number(after), i64::from(TAIL_PAGE_ROWS)], &mut |row| {
+        connection.each(TAIL, &[number(after).into(), i64::from(TAIL_PAGE_ROWS).into()], &mut |row| {
             let (change, readable) = change(row)?;
             page.unreadable += u32::from(!readable);
             page.changes.push(change);

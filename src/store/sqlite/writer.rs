@@ -172,6 +172,7 @@ pub(super) struct Script {
     pub(super) summary: Option<String>,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "arguments are made for one statement")]
 impl Transaction<'_> {
     /// One row of a statement that only reads.
     pub(super) fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<OwnRow, sqlx::Error> {
