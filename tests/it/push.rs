@@ -209,3 +209,21 @@ async fn a_replica_that_stops_sends_its_clients_away() {
     let (_, welcome) = Socket::welcomed(&cluster.a.client(), &tokens).await;
     assert_eq!(welcome["replica"], "a");
 }
+
+#[tokio::test]
+async fn freshness_is_told_from_memory_alone() {
+    let cluster = Cluster::start().await;
+    company(&cluster).await;
+    let client = cluster.b.client();
+    let ben = client.with(&client.login("ben").await);
+    let first = ben.get("/v1/me/freshness").await.ok();
+    // Whatever is asked of the database from now on fails.
+    std::fs::rename(cluster.database(), cluster.directory.path().join("away.db")).unwrap();
+    crate::harness::until("the replica misses its database", async || {
+        (ben.get("/v1/me").await.status == 503).then_some(())
+    })
+    .await;
+    assert_eq!(ben.get("/v1/me/freshness").await.ok().body, first.body);
+    let request = ben.request(Method::GET, "/v1/me/freshness").header("If-None-Match", first.header("etag"));
+    assert_eq!(crate::client::send(request).await.status, 304);
+}
