@@ -5,6 +5,9 @@
 
 mod bearers;
 mod check;
+#[cfg(test)]
+#[path = "cache/whole_tests.rs"]
+mod whole_tests;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -50,6 +53,10 @@ struct Assembled {
     basis: Basis,
     found: Option<(Arc<Access>, UserKind)>,
 }
+
+/// How often a user and his roles are read anew because a change came between the parts. Far more than happen one after
+/// another; each lasts a fraction of a millisecond.
+const READS_MAX: usize = 64;
 
 /// A user, by tenant and id.
 pub type UserKey = (TenantName, UserId);
@@ -128,23 +135,37 @@ impl PermissionCache {
                 stamp,
             }));
         }
-        self.assemble(key, applied, now).await
+        self.assemble(key, now).await
     }
 
-    /// What a user may do, read from the database, whatever is held here; and the lowest position that was read at.
+    /// What a user may do, read from the database, whatever is held here; and the position that was read at.
     pub async fn read_access(&self, tenant: &TenantName, user: &UserId) -> Result<(Stamp, Option<Found>), StoreError> {
-        let Loaded { version, value } = self.store.load_user(tenant, user).await?;
-        let stamp = |version| self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
-        let mut lowest = stamp(version);
-        let Some(facts) = value.filter(|facts| facts.active) else { return Ok((lowest, None)) };
-        let mut roles = Vec::new();
-        for &number in &facts.roles {
-            let Loaded { version, value } = self.store.load_role(number).await?;
-            lowest = lowest.min(stamp(version));
-            roles.extend(value);
-        }
+        let (stamp, facts, roles) = self.read_at_once(tenant, user).await?;
+        let Some(facts) = facts.filter(|facts| facts.active) else { return Ok((stamp, None)) };
         let access = gather(tenant.clone(), user.clone(), &facts, roles.iter());
-        Ok((lowest, Some(Found { access: Arc::new(access), kind: facts.kind, stamp: lowest })))
+        Ok((stamp, Some(Found { access: Arc::new(access), kind: facts.kind, stamp })))
+    }
+
+    /// A user and his roles as they were at one position. Parts of several may add up to what he never had: a role that he
+    /// left, with what was put into it afterwards.
+    async fn read_at_once(
+        &self,
+        tenant: &TenantName,
+        user: &UserId,
+    ) -> Result<(Stamp, Option<UserFacts>, Vec<RoleFacts>), StoreError> {
+        'again: for _ in 0..READS_MAX {
+            let Loaded { version, value } = self.store.load_user(tenant, user).await?;
+            let mut roles = Vec::new();
+            for &number in value.iter().filter(|facts| facts.active).flat_map(|facts| &facts.roles) {
+                let role = self.store.load_role(number).await?;
+                if role.version != version {
+                    continue 'again;
+                }
+                roles.extend(role.value);
+            }
+            return Ok((self.applied.stamp_of(version).unwrap_or(Stamp::NEVER), value, roles));
+        }
+        Err(StoreError::Unavailable { doing: "reading a user and his roles between two changes", source: None })
     }
 
     /// A session that is not over, read from the database; and the position that was read at.
@@ -153,27 +174,51 @@ impl PermissionCache {
         Ok((self.applied.stamp_of(version).unwrap_or(Stamp::NEVER), value))
     }
 
-    async fn assemble(&self, key: UserKey, applied: Stamp, now: Timestamp) -> Result<Option<Found>, StoreError> {
+    async fn assemble(&self, key: UserKey, now: Timestamp) -> Result<Option<Found>, StoreError> {
         let own = self.user(&key, now).await?;
-        let mut stamp = self.stamp_of(&own.basis, applied);
+        let mut roles = Vec::new();
+        for &number in own.facts.iter().filter(|facts| facts.active).flat_map(|facts| &facts.roles) {
+            roles.push(self.role(number, &key.0, now).await?);
+        }
+        if let Some(stamp) = self.together(std::iter::once(&own.basis).chain(roles.iter().map(|role| &role.basis))) {
+            let roles = roles.iter().filter_map(|role| role.facts.as_ref());
+            return Ok(self.keep(key, stamp, own.facts.as_ref(), roles));
+        }
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let (stamp, facts, roles) = self.read_at_once(&key.0, &key.1).await?;
+        Ok(self.keep(key, stamp, facts.as_ref(), roles.iter()))
+    }
+
+    /// A position at which all of these hold: what is applied, where none was read later and no floor is above any; or
+    /// that at which all of them were read.
+    fn together<'a>(&self, parts: impl Iterator<Item = &'a Basis> + Clone) -> Option<Stamp> {
+        // Before the floors: what is fresh after this holds as of it.
+        let applied = self.applied.stamp();
+        let newest = parts.clone().map(Basis::stamp).max()?;
+        if newest <= applied && parts.clone().all(|basis| self.floors.is_fresh(basis)) {
+            return Some(applied);
+        }
+        parts.clone().all(|basis| basis.stamp() == newest).then_some(newest)
+    }
+
+    fn keep<'a>(
+        &self,
+        key: UserKey,
+        stamp: Stamp,
+        facts: Option<&UserFacts>,
+        roles: impl Iterator<Item = &'a RoleFacts>,
+    ) -> Option<Found> {
         let (tenant, user) = key.clone();
-        let Some(facts) = own.facts.as_ref().filter(|facts| facts.active) else {
+        let Some(facts) = facts.filter(|facts| facts.active) else {
             let basis = self.floors.entry_basis(stamp, &tenant, Some(&user), [].into_iter());
             self.assembled.insert(key, Arc::new(Assembled { basis, found: None }));
-            return Ok(None);
+            return None;
         };
-        let mut roles = Vec::with_capacity(facts.roles.len());
-        for &number in &facts.roles {
-            let role = self.role(number, &tenant, now).await?;
-            stamp = stamp.min(self.stamp_of(&role.basis, applied));
-            roles.push(role);
-        }
-        let access = gather(tenant, user, facts, roles.iter().filter_map(|role| role.facts.as_ref()));
+        let access = gather(tenant, user, facts, roles);
         let basis = self.floors.entry_basis(stamp, &access.tenant, Some(&access.user), access.roles.iter());
-        let access = Arc::new(access);
-        let kind = facts.kind;
+        let (access, kind) = (Arc::new(access), facts.kind);
         self.assembled.insert(key, Arc::new(Assembled { basis, found: Some((Arc::clone(&access), kind)) }));
-        Ok(Some(Found { access, kind, stamp }))
+        Some(Found { access, kind, stamp })
     }
 
     /// The position of an entry that was just loaded or found fresh: found fresh is as good as read at what was applied
