@@ -54,10 +54,6 @@ struct Assembled {
     found: Option<(Arc<Access>, UserKind)>,
 }
 
-/// How often a user and his roles are read anew because a change came between the parts. Far more than happen one after
-/// another; each lasts a fraction of a millisecond.
-const READS_MAX: usize = 64;
-
 /// A user, by tenant and id.
 pub type UserKey = (TenantName, UserId);
 
@@ -153,19 +149,9 @@ impl PermissionCache {
         tenant: &TenantName,
         user: &UserId,
     ) -> Result<(Stamp, Option<UserFacts>, Vec<RoleFacts>), StoreError> {
-        'again: for _ in 0..READS_MAX {
-            let Loaded { version, value } = self.store.load_user(tenant, user).await?;
-            let mut roles = Vec::new();
-            for &number in value.iter().filter(|facts| facts.active).flat_map(|facts| &facts.roles) {
-                let role = self.store.load_role(number).await?;
-                if role.version != version {
-                    continue 'again;
-                }
-                roles.extend(role.value);
-            }
-            return Ok((self.applied.stamp_of(version).unwrap_or(Stamp::NEVER), value, roles));
-        }
-        Err(StoreError::Unavailable { doing: "reading a user and his roles between two changes", source: None })
+        let Loaded { version, value } = self.store.load_whole(tenant, user).await?;
+        let stamp = self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
+        Ok(value.map_or_else(|| (stamp, None, Vec::new()), |whole| (stamp, Some(whole.user), whole.roles)))
     }
 
     /// A session that is not over, read from the database; and the position that was read at.
@@ -447,3 +433,7 @@ impl<K: Clone + Eq + Hash, T> Drop for Lead<'_, K, T> {
         self.loads.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
+
+#[cfg(test)]
+#[path = "cache/cache_tests.rs"]
+mod tests;

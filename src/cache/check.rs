@@ -114,14 +114,10 @@ impl PermissionCache {
     }
 
     async fn read_whole(&self, tenant: &TenantName, user: &UserId, reading: &mut Reading) -> Result<Whole, StoreError> {
-        let facts = reading.note(self.store.load_user(tenant, user).await?);
-        let Some(facts) = facts.filter(|facts| facts.active) else { return Ok(None) };
-        let mut roles = Vec::new();
-        for &number in &facts.roles {
-            roles.extend(reading.note(self.store.load_role(number).await?));
-        }
-        let access = gather(tenant.clone(), user.clone(), &facts, roles.iter());
-        Ok(Some((Arc::new(access), facts.kind)))
+        let whole = reading.note(self.store.load_whole(tenant, user).await?);
+        let Some(whole) = whole.filter(|whole| whole.user.active) else { return Ok(None) };
+        let access = gather(tenant.clone(), user.clone(), &whole.user, whole.roles.iter());
+        Ok(Some((Arc::new(access), whole.user.kind)))
     }
 
     /// Lets go of what was found to be wrong.

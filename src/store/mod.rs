@@ -111,6 +111,14 @@ pub struct RoleFacts {
     pub grants: Vec<Grant>,
 }
 
+/// A user with all his roles, as they were at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeUser {
+    pub user: UserFacts,
+    /// None where he is not active.
+    pub roles: Vec<RoleFacts>,
+}
+
 /// What sign-in compares with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -307,6 +315,9 @@ pub trait Store: Send + Sync + 'static {
     async fn load_user(&self, tenant: &TenantName, user: &UserId) -> Result<Loaded<Option<UserFacts>>, StoreError>;
     /// A role with all that it includes; `None` where there is no such role (any more).
     async fn load_role(&self, role: RoleNo) -> Result<Loaded<Option<RoleFacts>>, StoreError>;
+    /// A user and his roles in one read transaction: parts that were read at different moments may together allow what
+    /// nobody was ever allowed.
+    async fn load_whole(&self, tenant: &TenantName, user: &UserId) -> Result<Loaded<Option<WholeUser>>, StoreError>;
     /// Whose an identity is in a tenant; `None` where it is nobody's, or he or the tenant is not active.
     async fn load_identity(
         &self,

@@ -24,8 +24,8 @@ use crate::domain::{
 
 use super::{
     Bound, Credentials, KEY_IN_USE, KeyRotation, KeyState, LiveSession, Loaded, NewSession, Outcome, RoleFacts,
-    Rotation, Store, StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UNKNOWN_KEY, UserFacts, WriteError,
-    Written,
+    Rotation, Store, StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UNKNOWN_KEY, UserFacts, WholeUser,
+    WriteError, Written,
 };
 use state::{RefreshChain, Session, State, Tenant, holds, page};
 use transaction::Transaction;
@@ -118,6 +118,29 @@ impl MemoryStore {
     }
 }
 
+fn user_facts(state: &State, tenant: &TenantName, user: &UserId, now: Timestamp) -> Option<UserFacts> {
+    let (home, facts) = state.user(tenant, user)?;
+    let roles = facts.roles.iter().filter(|&(_, &at)| holds(at, now));
+    let grants = facts.grants.iter().filter(|&(_, &at)| holds(at, now));
+    let times = roles.clone().map(|(_, at)| at).chain(grants.clone().map(|(_, at)| at));
+    Some(UserFacts {
+        no: facts.no,
+        kind: facts.kind,
+        active: home.status == Status::Active && facts.status == Status::Active,
+        first_expiry: times.flatten().min().copied(),
+        roles: roles.map(|(no, _)| *no).collect(),
+        grants: grants.map(|(grant, _)| grant.clone()).collect(),
+    })
+}
+
+fn role_facts(state: &State, role: RoleNo) -> Option<RoleFacts> {
+    let (tenant, home) = state.role_by_no(role)?;
+    let mut closure: Vec<RoleName> = home.closure(role).iter().map(|no| home.roles[no].name.clone()).collect();
+    closure.sort();
+    let grants = home.closed_permissions(role).into_iter().collect();
+    Some(RoleFacts { tenant: tenant.clone(), closure, grants })
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     async fn tail(&self, after: Seq) -> Result<TailPage, StoreError> {
@@ -150,29 +173,18 @@ impl Store for MemoryStore {
     }
 
     async fn load_user(&self, tenant: &TenantName, user: &UserId) -> Result<Loaded<Option<UserFacts>>, StoreError> {
-        Ok(self.load(|state, now| {
-            let (home, facts) = state.user(tenant, user)?;
-            let roles = facts.roles.iter().filter(|&(_, &at)| holds(at, now));
-            let grants = facts.grants.iter().filter(|&(_, &at)| holds(at, now));
-            let times = roles.clone().map(|(_, at)| at).chain(grants.clone().map(|(_, at)| at));
-            Some(UserFacts {
-                no: facts.no,
-                kind: facts.kind,
-                active: home.status == Status::Active && facts.status == Status::Active,
-                first_expiry: times.flatten().min().copied(),
-                roles: roles.map(|(no, _)| *no).collect(),
-                grants: grants.map(|(grant, _)| grant.clone()).collect(),
-            })
-        }))
+        Ok(self.load(|state, now| user_facts(state, tenant, user, now)))
     }
 
     async fn load_role(&self, role: RoleNo) -> Result<Loaded<Option<RoleFacts>>, StoreError> {
-        Ok(self.load(|state, _| {
-            let (tenant, home) = state.role_by_no(role)?;
-            let mut closure: Vec<RoleName> = home.closure(role).iter().map(|no| home.roles[no].name.clone()).collect();
-            closure.sort();
-            let grants = home.closed_permissions(role).into_iter().collect();
-            Some(RoleFacts { tenant: tenant.clone(), closure, grants })
+        Ok(self.load(|state, _| role_facts(state, role)))
+    }
+
+    async fn load_whole(&self, tenant: &TenantName, user: &UserId) -> Result<Loaded<Option<WholeUser>>, StoreError> {
+        Ok(self.load(|state, now| {
+            let user = user_facts(state, tenant, user, now)?;
+            let roles = user.roles.iter().filter(|_| user.active).filter_map(|&role| role_facts(state, role)).collect();
+            Some(WholeUser { user, roles })
         }))
     }
 

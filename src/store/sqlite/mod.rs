@@ -42,7 +42,7 @@ use crate::domain::{
 
 use super::{
     Bound, Credentials, KeyRotation, LiveSession, Loaded, NewSession, Restored, RoleFacts, Rotation, Store, StoreError,
-    StoreOptions, StoredKey, TailPage, TokenDigest, UserFacts, WriteError, Written,
+    StoreOptions, StoredKey, TailPage, TokenDigest, UserFacts, WholeUser, WriteError, Written,
 };
 use place::{Open, Place};
 use sql::failed;
@@ -180,6 +180,14 @@ impl Store for SqliteStore {
 
     async fn load_role(&self, role: RoleNo) -> Result<Loaded<Option<RoleFacts>>, StoreError> {
         self.read("loading a role", async move |readers| read::role_facts(&readers, role).await).await
+    }
+
+    async fn load_whole(&self, tenant: &TenantName, user: &UserId) -> Result<Loaded<Option<WholeUser>>, StoreError> {
+        let now = self.now();
+        self.read("loading a user with his roles", async move |readers| {
+            read::whole_user(&readers, tenant, user, now).await
+        })
+        .await
     }
 
     async fn load_session(&self, session: &SessionId) -> Result<Loaded<Option<LiveSession>>, StoreError> {

@@ -1,12 +1,13 @@
 //! Snapshots and records, each read in one statement and so in one transaction.
 
+use sqlx::SqliteExecutor;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use crate::domain::records::{
     GrantRecord, Granted, Identity, LockdownRecord, Page, RoleRecord, TenantRecord, UserRecord,
 };
 use crate::domain::{RoleName, RoleNo, TenantName, Timestamp, UserId, UserNo, Version};
-use crate::store::{Bound, Loaded, RoleFacts, UserFacts};
+use crate::store::{Bound, Loaded, RoleFacts, UserFacts, WholeUser};
 
 use super::facts::{kind, lockdown_record, role_columns, role_record, tenant_record, user_columns, user_record};
 use super::log;
@@ -34,7 +35,7 @@ pub(super) fn page<T>(rows: &[SqliteRow], limit: u32, record: impl Fn(&dyn Row) 
 
 /// A user's own part of his permissions.
 pub(super) async fn user_facts(
-    readers: &SqlitePool,
+    readers: impl SqliteExecutor<'_>,
     tenant: &TenantName,
     user: &UserId,
     now: Timestamp,
@@ -90,7 +91,7 @@ pub(super) async fn bound(
 }
 
 /// A role with all that it includes.
-pub(super) async fn role_facts(readers: &SqlitePool, role: RoleNo) -> Sql<Loaded<Option<RoleFacts>>> {
+pub(super) async fn role_facts(readers: impl SqliteExecutor<'_>, role: RoleNo) -> Sql<Loaded<Option<RoleFacts>>> {
     const LOAD: &str = "WITH RECURSIVE below(role) AS ( \
              SELECT no FROM roles WHERE no = $1 \
              UNION \
@@ -111,6 +112,24 @@ pub(super) async fn role_facts(readers: &SqlitePool, role: RoleNo) -> Sql<Loaded
         }),
     };
     loaded(&row, facts)
+}
+
+/// A user with his roles, of one moment.
+pub(super) async fn whole_user(
+    readers: &SqlitePool,
+    tenant: &TenantName,
+    user: &UserId,
+    now: Timestamp,
+) -> Sql<Loaded<Option<WholeUser>>> {
+    let mut transaction = readers.begin().await?;
+    let Loaded { version, value } = user_facts(&mut *transaction, tenant, user, now).await?;
+    let Some(user) = value else { return Ok(Loaded { version, value: None }) };
+    let mut roles = Vec::new();
+    for &role in user.roles.iter().filter(|_| user.active) {
+        roles.extend(role_facts(&mut *transaction, role).await?.value);
+    }
+    transaction.commit().await?;
+    Ok(Loaded { version, value: Some(WholeUser { user, roles }) })
 }
 
 pub(super) async fn tenant(readers: &SqlitePool, tenant: &TenantName) -> Sql<Option<TenantRecord>> {
