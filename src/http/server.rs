@@ -19,7 +19,7 @@ use crate::socket::lean::{LINGER, Worker};
 /// vanished without a word is noticed by that.
 const VANISHED_WITHIN: Duration = Duration::from_secs(20);
 /// Connections that the kernel holds ready until they are taken: a herd that comes back at once.
-const BACKLOG: u32 = 4096;
+const BACKLOG: i32 = 4096;
 /// Seconds for requests to be answered when the server stops.
 const SHUTDOWN_SECONDS: u64 = 5;
 /// Time for the head of a request.
@@ -33,7 +33,9 @@ pub fn serve(
     workers: Option<usize>,
 ) -> std::io::Result<Server> {
     let address = listener.local_addr()?;
-    let mut builder = Server::build().disable_signals().shutdown_timeout(SHUTDOWN_SECONDS).backlog(BACKLOG);
+    // It listens already, but for fewer.
+    rustix::net::listen(&listener, BACKLOG)?;
+    let mut builder = Server::build().disable_signals().shutdown_timeout(SHUTDOWN_SECONDS);
     if let Some(workers) = workers {
         builder = builder.workers(workers);
     }
