@@ -60,7 +60,7 @@ async fn web_socket(
     match handshake(request.head(), client_address(&request), &sockets, &origins).await {
         Ok(Welcome { seat, token, .. }) => ws::accept(&sockets.into_inner(), &request, payload, seat, token)
             .map_err(|_| Problem::malformed("this is no WebSocket handshake")),
-        Err(refused) => Ok(refused),
+        Err(refused) => Ok(*refused),
     }
 }
 
@@ -79,8 +79,8 @@ pub(super) async fn handshake(
     client: IpAddr,
     sockets: &Sockets,
     origins: &Origins,
-) -> Result<Welcome, HttpResponse> {
-    actix_http::ws::verify_handshake(head).map_err(no_handshake)?;
+) -> Result<Welcome, Box<HttpResponse>> {
+    actix_http::ws::verify_handshake(head).map_err(|error| Box::new(no_handshake(error)))?;
     let looked_at = async {
         // First, so that a herd costs next to nothing before it is let in.
         let seat = admit(client, sockets)?;
@@ -95,7 +95,7 @@ pub(super) async fn handshake(
         };
         Ok(Welcome { seat, token, named: offer.ours })
     };
-    looked_at.await.map_err(|problem: Problem| problem.error_response())
+    looked_at.await.map_err(|problem: Problem| Box::new(problem.error_response()))
 }
 
 async fn events(

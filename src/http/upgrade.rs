@@ -65,8 +65,7 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             if named {
                 answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
             }
-            let mut answer =
-                answer.message_body(()).map_or_else(|_| Response::internal_server_error().drop_body(), |a| a);
+            let mut answer = answer.message_body(()).unwrap_or_else(|_| Response::internal_server_error().drop_body());
             around(answer.head_mut());
             let parts = framed.into_parts();
             let mut codec = parts.codec;
@@ -76,7 +75,7 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             lean::accept(&worker, parts.io, bytes.freeze(), &parts.read_buf, seat, token);
         }
         Err(refused) => {
-            let mut refused = Response::<BoxBody>::from(refused);
+            let mut refused = Response::<BoxBody>::from(*refused);
             around(refused.head_mut());
             let _ = tokio::time::timeout(REFUSED_WITHIN, send_away(framed, refused, head.method == Method::HEAD)).await;
         }
@@ -84,12 +83,12 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     Ok(())
 }
 
-async fn look_at(door: &Door, request: &Request, client: IpAddr) -> Result<Welcome, HttpResponse> {
+async fn look_at(door: &Door, request: &Request, client: IpAddr) -> Result<Welcome, Box<HttpResponse>> {
     if request.path() != PATH {
-        return Err(Problem::malformed("only GET /v1/ws can be upgraded").error_response());
+        return Err(Problem::malformed("only GET /v1/ws can be upgraded").error_response().into());
     }
     if request.method() != Method::GET {
-        return Err(Problem::method_not_allowed("GET, HEAD, OPTIONS".to_owned()).error_response());
+        return Err(Problem::method_not_allowed("GET, HEAD, OPTIONS".to_owned()).error_response().into());
     }
     handshake(request.head(), client, &door.sockets, &door.origins).await
 }

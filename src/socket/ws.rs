@@ -95,5 +95,5 @@ impl WebSocket {
 
 /// Whether a text was none; of other faults of the bytes the kind is the same.
 fn is_utf8_error(error: &std::io::Error) -> bool {
-    error.get_ref().is_some_and(|source| source.is::<std::str::Utf8Error>())
+    error.get_ref().and_then(|source| source.downcast_ref::<std::str::Utf8Error>()).is_some()
 }

@@ -242,6 +242,18 @@ async fn a_token_is_verified_once_and_its_freshness_asked_each_time() {
 }
 
 #[tokio::test]
+async fn what_is_brought_once_is_not_kept_but_found_where_it_is() {
+    let (bench, seen) = signed_in().await;
+    let mut bent = Bent::of(&seen);
+    bent.claims["jti"] = json!("another");
+    let token = bent.signed(&bench);
+    let first = bench.verifier.verify_once(&token).unwrap();
+    assert!(!Arc::ptr_eq(&first, &bench.verifier.verify_once(&token).unwrap()));
+    let kept = bench.verifier.verify(&token).unwrap();
+    assert!(Arc::ptr_eq(&kept, &bench.verifier.verify_once(&token).unwrap()));
+}
+
+#[tokio::test]
 async fn a_token_of_an_epoch_that_is_not_ours_is_never_fresh_nor_kept() {
     let (bench, token) = signed_in().await;
     let mut bent = Bent::of(&token);

@@ -112,7 +112,7 @@ async fn what_breaks_the_standard_is_closed(over: Over) {
         ("half a character", frame(TEXT, &[0xc3]), 1007),
         ("a surrogate", frame(TEXT, &[0xed, 0xa0, 0x80]), 1007),
         ("an overlong character", frame(TEXT, &[0xc0, 0xaf]), 1007),
-        ("parts that are no text", [frame(0x01, &[0xce]), frame(0x80, &[b'x'])].concat(), 1007),
+        ("parts that are no text", [frame(0x01, &[0xce]), frame(0x80, b"x")].concat(), 1007),
         ("binary", frame(0x82, b"x"), 4400),
         ("binary in parts", frame(0x02, b"x"), 4400),
         ("an empty text", frame(TEXT, b""), 4400),

@@ -163,14 +163,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
             }
             match outbound.wrote(written) {
-                None => {}
+                None | Some(Piece::Other) => {}
                 Some(Piece::Notice(stamp)) => self.driver.told(stamp),
                 Some(Piece::Last) => {
                     self.driver.leave();
                     self.phase = Phase::Lingering(Boottime(self.now().0 + LINGER));
                 }
                 Some(Piece::Farewell) => return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into())),
-                Some(Piece::Other) => {}
             }
         }
         Pin::new(&mut self.socket).poll_flush(context)

@@ -13,6 +13,9 @@ use crate::socket::Sockets;
 /// How finely alarms are told apart. The shortest wait of a connection is a quarter of a second.
 const TICK: Duration = Duration::from_millis(50);
 
+/// What brings a moment to the tick that begins then or next.
+const ALMOST_A_TICK: Duration = Duration::from_nanos(49_999_999);
+
 /// One worker thread.
 pub struct Worker {
     pub(super) sockets: Arc<Sockets>,
@@ -53,7 +56,7 @@ impl Worker {
     pub(super) fn set(&self, alarm: Alarm, waker: &Waker, at: Option<Boottime>) {
         let mut wheel = self.wheel.borrow_mut();
         // Not before its moment: the tick that begins then or next.
-        wheel.set(alarm, at.map(|at| ticks(Boottime(at.0.saturating_add(TICK - Duration::from_nanos(1))))));
+        wheel.set(alarm, at.map(|at| ticks(Boottime(at.0.saturating_add(ALMOST_A_TICK)))));
         if let Some(known) = wheel.get_mut(alarm) {
             known.clone_from(waker);
         }
