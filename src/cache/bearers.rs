@@ -45,22 +45,22 @@ impl PermissionCache {
         let key = (tenant.clone(), identity.clone());
         let Bearers { entries, loads } = &self.bearers;
         let is_usable = |entry: &Entry<Bound>| entry.facts.is_some() && self.floors.is_fresh(&entry.basis);
-        let entry = match entries.get(&key).filter(|entry| is_usable(entry)) {
-            Some(entry) => entry,
-            None => {
-                let load = || async {
-                    let Loaded { version, value } = self.store.load_identity(tenant, identity).await?;
-                    let stamp = self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
-                    let user = value.as_ref().map(|bound| &bound.user);
-                    let basis = self.floors.entry_basis(stamp, tenant, user, [].into_iter());
-                    Ok(Entry { basis, facts: value, until: None })
-                };
-                let entry = loads.load(&key, &self.permits, is_usable, load).await?;
-                if entry.facts.is_some() {
-                    entries.insert(key, Arc::clone(&entry));
-                }
-                entry
+        let held = entries.get(&key).filter(|entry| is_usable(entry));
+        let entry = if let Some(entry) = held {
+            entry
+        } else {
+            let load = || async {
+                let Loaded { version, value } = self.store.load_identity(tenant, identity).await?;
+                let stamp = self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
+                let user = value.as_ref().map(|bound| &bound.user);
+                let basis = self.floors.entry_basis(stamp, tenant, user, [].into_iter());
+                Ok(Entry { basis, facts: value, until: None })
+            };
+            let entry = loads.load(&key, &self.permits, is_usable, load).await?;
+            if entry.facts.is_some() {
+                entries.insert(key, Arc::clone(&entry));
             }
+            entry
         };
         let stamp = self.stamp_of(&entry.basis, applied);
         Ok(entry.facts.clone().map(|Bound { user, ended_at }| Bearer { user, ended_at, stamp }))

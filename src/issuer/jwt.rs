@@ -166,9 +166,8 @@ fn is_of_kind(header: &Members, claims: &Members, r#use: Use) -> bool {
         Some(typ) => typ.as_str().unwrap_or_default().to_ascii_lowercase(),
     };
     let fits = match (typ.strip_prefix("application/").unwrap_or(&typ), r#use) {
-        ("jwt", Use::IdToken | Use::Any) => true,
+        ("jwt", Use::IdToken | Use::Any) | ("at+jwt", Use::Any) => true,
         ("jwt" | "at+jwt", Use::Bearer | Use::AccessToken) => !claims.has_any(&ID_TOKEN_CLAIMS),
-        ("at+jwt", Use::Any) => true,
         _ => false,
     };
     // One that is bound to a key (RFC 7800) is not its bearer's alone; one with events (RFC 8417) grants nothing.
@@ -183,9 +182,10 @@ fn times(claims: &Members, now: Timestamp) -> Result<(Timestamp, Timestamp), Tok
     if now >= expires_at.plus(CLOCK_LEEWAY) {
         return Err(TokenError::Expired);
     }
-    let not_before = match claims.0.contains_key("nbf") {
-        true => claims.time("nbf").ok_or(TokenError::Invalid)?.max(issued_at),
-        false => issued_at,
+    let not_before = if claims.0.contains_key("nbf") {
+        claims.time("nbf").ok_or(TokenError::Invalid)?.max(issued_at)
+    } else {
+        issued_at
     };
     if now.plus(CLOCK_LEEWAY) < not_before {
         return Err(TokenError::NotYet);

@@ -15,9 +15,9 @@ use crate::config::Issuer;
 use crate::domain::{Boottime, Clock};
 
 /// How often they are read anew: so long a key that the provider has taken back may still be believed.
-pub(super) const REFRESH_EVERY: Duration = Duration::from_secs(300);
+pub(super) const REFRESH_EVERY: Duration = Duration::from_mins(5);
 /// How long they are good where they cannot be read anew.
-const KEPT_FOR: Duration = Duration::from_secs(3600);
+const KEPT_FOR: Duration = Duration::from_hours(1);
 /// Least time between two readings for a key that is not known: anybody can name one.
 const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(10);
 
@@ -114,12 +114,11 @@ impl KeyRing {
     }
 
     async fn fetch(&self) -> Result<Jwks, ReadError> {
-        let bytes = match &self.issuer.jwks_uri {
-            Some(url) => self.fetcher.get(url, Reach::Anywhere).await,
-            None => {
-                let (url, reach) = self.discover().await?;
-                self.fetcher.get(&url, reach).await
-            }
+        let bytes = if let Some(url) = &self.issuer.jwks_uri {
+            self.fetcher.get(url, Reach::Anywhere).await
+        } else {
+            let (url, reach) = self.discover().await?;
+            self.fetcher.get(&url, reach).await
         };
         Ok(Jwks::parse(&bytes.map_err(ReadError::Keys)?, &self.issuer.algorithms)?)
     }

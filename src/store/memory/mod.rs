@@ -218,7 +218,9 @@ impl Store for MemoryStore {
     }
 
     async fn delete_expired(&self) -> Result<Written, StoreError> {
-        let ((), written) = self.transact_freely(|transaction| transaction.delete_expired());
+        let ((), written) = self.transact_freely(|transaction| {
+            transaction.delete_expired();
+        });
         Ok(written)
     }
 
