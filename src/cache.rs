@@ -166,7 +166,8 @@ impl PermissionCache {
         for &number in own.facts.iter().filter(|facts| facts.active).flat_map(|facts| &facts.roles) {
             roles.push(self.role(number, &key.0, now).await?);
         }
-        if let Some(stamp) = self.together(std::iter::once(&own.basis).chain(roles.iter().map(|role| &role.basis))) {
+        let parts = std::iter::once(&own.basis).chain(roles.iter().map(|role| &role.basis));
+        if let Some(stamp) = self.together(&parts) {
             let roles = roles.iter().filter_map(|role| role.facts.as_ref());
             return Ok(self.keep(key, stamp, own.facts.as_ref(), roles));
         }
@@ -177,7 +178,7 @@ impl PermissionCache {
 
     /// A position at which all of these hold: what is applied, where none was read later and no floor is above any; or
     /// that at which all of them were read.
-    fn together<'a>(&self, parts: impl Iterator<Item = &'a Basis> + Clone) -> Option<Stamp> {
+    fn together<'a>(&self, parts: &(impl Iterator<Item = &'a Basis> + Clone)) -> Option<Stamp> {
         // Before the floors: what is fresh after this holds as of it.
         let applied = self.applied.stamp();
         let newest = parts.clone().map(Basis::stamp).max()?;
