@@ -55,7 +55,7 @@ fn change(seq: u64) -> Change {
 }
 
 fn options(listener: Arc<dyn CommitListener>) -> StoreOptions {
-    StoreOptions { id_rest: HOUR, refresh_grace: Duration::ZERO, deadline: Duration::from_secs(60), listener }
+    StoreOptions { id_rest: HOUR, refresh_grace: Duration::ZERO, deadline: Duration::from_mins(1), listener }
 }
 
 /// A feed with all that hangs on it, over a store in memory, and some connections that nothing reads.

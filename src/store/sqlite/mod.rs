@@ -101,7 +101,7 @@ impl SqliteStore {
         random: &dyn Random,
     ) -> Result<Self, StoreError> {
         place.prepare(random).await?;
-        let open = Arc::new(ArcSwap::from_pointee(place.open().await?));
+        let open = Arc::new(ArcSwap::from_pointee(place.open()?));
         let (queue, writer) = Writer::new(place.clone(), Arc::clone(&open), options, Arc::clone(&clock));
         let (ended, end) = oneshot::channel();
         // Owned by this store: `close` stops it and waits. A thread, for SQLite works on the thread that asks.
@@ -159,7 +159,7 @@ impl Store for SqliteStore {
     }
 
     async fn reopen(&self) -> Result<(), StoreError> {
-        let old = self.open.swap(Arc::new(self.place.open().await?));
+        let old = self.open.swap(Arc::new(self.place.open()?));
         // The writer follows by itself: it compares files before each batch.
         self.in_time("closing the old database", old.readers.close()).await
     }

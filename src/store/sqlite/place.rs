@@ -147,7 +147,7 @@ impl Place {
     }
 
     /// Opens for reading what is there.
-    pub(super) async fn open(&self) -> Result<Open, StoreError> {
+    pub(super) fn open(&self) -> Result<Open, StoreError> {
         let file = self.file().ok_or(StoreError::Replaced("its file is gone"))?;
         let reading = self.options().read_only(true);
         let tail = Direct::reader(&self.path, self.deadline).map_err(failed("opening the database"))?;
