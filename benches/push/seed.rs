@@ -48,7 +48,14 @@ pub async fn users(database: &Path, count: usize) {
 /// Signs one in.
 pub async fn sign_in(http: &mut Http, user: &str) -> Tokens {
     let body = json!({ "username": user, "password": PASSWORD });
-    let answer = http.json("POST", "/v1/login", "", Some(&body)).await.ok().json();
+    let mut answer = http.json("POST", "/v1/login", "", Some(&body)).await;
+    // A replica that is still reading what was written past it says so.
+    for _ in 0..30 {
+        let Some(wait) = answer.retry_after.filter(|_| answer.status == 503) else { break };
+        tokio::time::sleep(wait).await;
+        answer = http.json("POST", "/v1/login", "", Some(&body)).await;
+    }
+    let answer = answer.ok().json();
     let text = |name: &str| answer[name].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
     Tokens { access: text("access_token"), refresh: text("refresh_token") }
 }
