@@ -84,7 +84,9 @@ pub(super) fn check(written: Vec<IssuerSettings>, fault: &mut dyn FnMut(String))
         if issuers.iter().any(|other| other.issuer == issuer.issuer) {
             faults.push("is there twice".to_owned());
         }
-        faults.into_iter().for_each(|what| fault(format!("{name:?}: {what}")));
+        for what in faults {
+            fault(format!("{name:?}: {what}"));
+        }
         issuers.push(issuer);
     }
     issuers

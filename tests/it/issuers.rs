@@ -158,8 +158,8 @@ async fn its_bearer_may_do_what_his_user_may() {
     max.put("/v1/tenants/default/users/cleo/permissions/permcast:check").await.problem(403, "forbidden");
     max.get("/v1/tenants/acme/users").await.problem(404, "unknown-tenant");
     let log = root.get("/v1/tenants/default/changes?limit=1000").await.ok().body;
-    let seq = version.rsplit_once('.').unwrap().1;
-    let row = log["items"].as_array().unwrap().iter().find(|row| row["seq"].to_string() == seq).unwrap();
+    let seq = crate::client::seq(&version);
+    let row = log["items"].as_array().unwrap().iter().find(|row| row["seq"] == seq).unwrap();
     assert_eq!(row["actor"], "default/max");
     // His own standing changes, and his token goes on.
     max.put("/v1/tenants/default/users/max/permissions/reports:read").await.version();

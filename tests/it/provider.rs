@@ -228,9 +228,10 @@ async fn serve(stream: TcpStream, state: Arc<State>, issuer: String) {
         Mode::As(name) => name.clone(),
         _ => issuer,
     };
-    let body = match is_keys {
-        true => json!({"keys": *state.keys.lock().unwrap()}).to_string(),
-        false => json!({"issuer": name, "jwks_uri": keys_at}).to_string(),
+    let body = if is_keys {
+        json!({"keys": *state.keys.lock().unwrap()}).to_string()
+    } else {
+        json!({"issuer": name, "jwks_uri": keys_at}).to_string()
     };
     let (head, body) = match mode {
         Mode::Never => return std::future::pending().await,

@@ -24,8 +24,8 @@ async fn bound(bench: &Bench, home: &str, subject: &str) -> Option<Bound> {
     loaded.value
 }
 
-fn of(id: &str, ended_at: Option<Timestamp>) -> Option<Bound> {
-    Some(Bound { user: user(id), ended_at })
+fn of(id: &str, ended_at: Option<Timestamp>) -> Bound {
+    Bound { user: user(id), ended_at }
 }
 
 async fn bind(bench: &Bench, id: &str, subjects: &[&str]) {
@@ -45,8 +45,8 @@ fn bearer(id: &str, subject: &str, as_of: Seq) -> Actor {
 pub(crate) async fn an_identity_is_found_in_its_tenant_alone(bench: Bench) {
     company(&bench).await;
     bind(&bench, "ben", &["1", "2"]).await;
-    assert_eq!(bound(&bench, "default", "1").await, of("ben", None));
-    assert_eq!(bound(&bench, "default", "2").await, of("ben", None));
+    assert_eq!(bound(&bench, "default", "1").await, Some(of("ben", None)));
+    assert_eq!(bound(&bench, "default", "2").await, Some(of("ben", None)));
     for (home, subject) in [("default", "3"), ("acme", "1"), ("nowhere", "1")] {
         assert_eq!(bound(&bench, home, subject).await, None, "{home} {subject}");
     }
@@ -54,7 +54,7 @@ pub(crate) async fn an_identity_is_found_in_its_tenant_alone(bench: Bench) {
     assert_eq!(elsewhere.value, None);
     bind(&bench, "ben", &["2"]).await;
     bind(&bench, "cleo", &["1"]).await;
-    assert_eq!(bound(&bench, "default", "1").await, of("cleo", None));
+    assert_eq!(bound(&bench, "default", "1").await, Some(of("cleo", None)));
 }
 
 pub(crate) async fn what_an_issuer_gave_ends_with_all_that_was_begun(bench: Bench) {
@@ -65,19 +65,19 @@ pub(crate) async fn what_an_issuer_gave_ends_with_all_that_was_begun(bench: Benc
     let signed_out_at = bench.now();
     bench.pass(Duration::from_secs(10));
     bench.does([add_user("x")]).await;
-    assert_eq!(bound(&bench, "default", "1").await, of("ben", Some(signed_out_at)));
+    assert_eq!(bound(&bench, "default", "1").await, Some(of("ben", Some(signed_out_at))));
     bind_in(&bench, "acme", "yan", &["1"]).await;
     bench.does([set_tenant_status("acme", Status::Suspended)]).await;
     assert_eq!(bound(&bench, "acme", "1").await, None, "not active");
     let suspended_at = bench.now();
     bench.pass(Duration::from_secs(10));
     bench.does([set_tenant_status("acme", Status::Active)]).await;
-    assert_eq!(bound(&bench, "acme", "1").await, of("yan", Some(suspended_at)));
+    assert_eq!(bound(&bench, "acme", "1").await, Some(of("yan", Some(suspended_at))));
     bench.does([suspend("ben")]).await;
     assert_eq!(bound(&bench, "default", "1").await, None, "not active");
     let suspended_at = bench.now();
     bench.does([set_status("ben", Status::Active)]).await;
-    assert_eq!(bound(&bench, "default", "1").await, of("ben", Some(suspended_at)));
+    assert_eq!(bound(&bench, "default", "1").await, Some(of("ben", Some(suspended_at))));
     bench.does([delete_user("ben")]).await;
     assert_eq!(bound(&bench, "default", "1").await, None);
 }
@@ -115,7 +115,7 @@ pub(crate) async fn who_is_vouched_for_gets_nothing_reserved(bench: Bench) {
         create_user(new)
     };
     bench.does_as(&Actor::Provisioning, [new("dora"), give("dora", "viewer")]).await;
-    assert_eq!(bound(&bench, "default", "dora").await, of("dora", None));
+    assert_eq!(bound(&bench, "default", "dora").await, Some(of("dora", None)));
     let climbing = [new("eve"), give("eve", "admins")];
     let refused = bench.all_refused(&Actor::Provisioning, climbing.into()).await;
     assert_eq!(refused, (1, Refusal::Escalation(grant(ADMIN))));
