@@ -243,6 +243,7 @@ impl App {
             peers: Arc::clone(&peers),
             propagation: Arc::clone(&propagation),
             outlet,
+            random: Arc::clone(&random),
             heard,
         };
         lifecycle.spawn("feed", task.run(lifecycle.token()));

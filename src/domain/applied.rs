@@ -78,6 +78,11 @@ impl Applied {
         generation
     }
 
+    /// Whether this process has lived through that epoch, or does.
+    pub fn has_lived(&self, epoch: Epoch) -> bool {
+        self.epochs.read().unwrap_or_else(PoisonError::into_inner).contains(&epoch)
+    }
+
     /// The generation that the next epoch will have.
     pub fn next_generation(&self) -> u16 {
         self.generation() + 1
@@ -97,7 +102,9 @@ mod tests {
         applied.advance(seq(3));
         assert_eq!(applied.version(), Version { epoch: one, seq: seq(5) });
         let old = applied.stamp();
+        assert!(!applied.has_lived(two));
         applied.begin_epoch(two);
+        assert!(applied.has_lived(one) && applied.has_lived(two));
         assert!(applied.stamp() > old);
         assert_eq!(applied.version(), Version { epoch: two, seq: Seq::ZERO });
         assert_eq!(applied.stamp_of(Version { epoch: one, seq: seq(9) }), None);

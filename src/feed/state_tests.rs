@@ -27,6 +27,7 @@ fn page(numbers: &[u64], head: u64, complete: bool) -> TailPage {
     TailPage {
         epoch: epoch(),
         head: seq(head),
+        known: Vec::new(),
         changes: numbers.iter().copied().map(change).collect(),
         unreadable: 0,
         complete,
@@ -38,6 +39,11 @@ fn go(verdict: Verdict) -> Plan {
         Verdict::Go(plan) => plan,
         other => panic!("{other:?}"),
     }
+}
+
+/// Without anything seen.
+fn asked(after: Seq, known: Seq) -> Question {
+    Question { after, known, seen: Vec::new(), begun: BEGUN }
 }
 
 const BEGUN: Boottime = Boottime(Duration::from_secs(7));
@@ -54,17 +60,70 @@ fn a_hint_out_of_order_is_applied_and_asks_for_what_is_missing() {
 #[test]
 fn a_read_confirms_as_of_its_begin_and_only_when_it_reached_the_end() {
     let mut state = State::new(epoch(), Seq::ZERO);
-    let plan = go(state.on_tail(page(&[1, 2], 3, false), Seq::ZERO, Seq::ZERO, BEGUN));
+    let plan = go(state.on_tail(page(&[1, 2], 3, false), asked(Seq::ZERO, Seq::ZERO)));
     assert_eq!((plan.confirm, plan.fetch, plan.applied), (None, true, seq(2)));
-    let plan = go(state.on_tail(page(&[3], 3, true), seq(2), Seq::ZERO, BEGUN));
+    let plan = go(state.on_tail(page(&[3], 3, true), asked(seq(2), Seq::ZERO)));
     assert_eq!((plan.confirm, plan.fetch, plan.applied), (Some(BEGUN), false, seq(3)));
 }
 
 #[test]
 fn a_log_that_ends_before_what_is_known_is_not_believed() {
     let mut state = State::new(epoch(), seq(3));
-    assert_eq!(state.on_tail(page(&[], 3, true), seq(3), seq(4), BEGUN), Verdict::Behind);
-    assert_eq!(state.on_tail(page(&[], 2, true), seq(3), Seq::ZERO, BEGUN), Verdict::Behind);
+    assert_eq!(state.on_tail(page(&[], 3, true), asked(seq(3), seq(4))), Verdict::Behind);
+    assert_eq!(state.on_tail(page(&[], 2, true), asked(seq(3), Seq::ZERO)), Verdict::Behind);
+}
+
+#[test]
+fn a_log_that_lacks_what_was_seen_of_it_was_taken_back() {
+    let other = |number| Change { at: Timestamp::from_millis(1), ..change(number) };
+    for from_the_tail in [true, false] {
+        let mut state = State::new(epoch(), seq(3));
+        if from_the_tail {
+            go(state.on_tail(page(&[4, 5], 5, true), state.ask(Seq::ZERO, BEGUN)));
+        } else {
+            let _ = state.on_commit(epoch(), vec![change(4), change(5)]);
+        }
+        let last = if from_the_tail { 5 } else { 4 };
+        let mut ask = |page| state.on_tail(page, state.ask(Seq::ZERO, BEGUN));
+        assert_eq!(ask(page(&[], 3, true)), Verdict::TakenBack(change(last)));
+        // Others have written since it was taken back.
+        assert_eq!(ask(TailPage { known: vec![other(last)], ..page(&[6], 6, true) }), Verdict::TakenBack(change(last)));
+        go(ask(TailPage { known: vec![change(5)], ..page(&[6], 6, true) }));
+        assert_eq!(ask(TailPage { known: vec![other(6)], ..page(&[], 6, true) }), Verdict::TakenBack(change(6)));
+    }
+}
+
+#[test]
+fn who_commits_at_a_place_where_he_has_committed_before_has_lost_that() {
+    let mut state = State::new(epoch(), seq(3));
+    let other = |number| Change { at: Timestamp::from_millis(1), ..change(number) };
+    let _ = state.on_commit(epoch(), vec![change(4)]);
+    let _ = state.on_commit(epoch(), vec![change(5), change(6)]);
+    assert_eq!(state.ask(Seq::ZERO, BEGUN).seen, [change(4)]);
+    let _ = state.on_commit(epoch(), vec![other(6), other(7)]);
+    let _ = state.on_commit(epoch(), vec![other(8)]);
+    let question = state.ask(Seq::ZERO, BEGUN);
+    let page = TailPage { known: vec![other(6)], ..page(&[], 8, true) };
+    assert_eq!(state.on_tail(page, question), Verdict::TakenBack(change(6)));
+}
+
+#[test]
+fn what_others_claim_takes_nothing_back() {
+    let mut state = State::new(epoch(), seq(3));
+    let _ = state.on_hint(epoch(), vec![change(4), change(5)]);
+    let question = state.ask(seq(9), BEGUN);
+    assert_eq!(question.seen, []);
+    assert_eq!(state.on_tail(page(&[], 4, true), question), Verdict::Behind);
+    let _ = state.on_commit("zzzzzzzz".parse().unwrap(), vec![change(9)]);
+    assert_eq!(state.ask(Seq::ZERO, BEGUN).seen, [], "of another epoch");
+}
+
+#[test]
+fn what_is_seen_while_a_read_is_under_way_is_not_asked_of_it() {
+    let mut state = State::new(epoch(), seq(3));
+    let question = state.ask(Seq::ZERO, BEGUN);
+    let _ = state.on_commit(epoch(), vec![change(4)]);
+    assert_eq!(go(state.on_tail(page(&[], 3, true), question)).confirm, Some(BEGUN));
 }
 
 #[test]
@@ -73,7 +132,7 @@ fn another_epoch_is_no_continuation() {
     let other: Epoch = "zzzzzzzz".parse().unwrap();
     let plan = state.on_hint(other, vec![change(4)]);
     assert!(plan.apply.is_empty() && plan.fetch);
-    let verdict = state.on_tail(TailPage { epoch: other, ..page(&[4], 4, true) }, seq(3), Seq::ZERO, BEGUN);
+    let verdict = state.on_tail(TailPage { epoch: other, ..page(&[4], 4, true) }, asked(seq(3), Seq::ZERO));
     assert_eq!(verdict, Verdict::NewEpoch(other));
 }
 
@@ -83,7 +142,7 @@ fn a_number_missing_in_the_log_touches_everyone() {
         [(&[1, 4][..], 4, 3, 2), (&[2][..], 2, 1, 1), (&[1][..], 3, 3, 2), (&[][..], 2, 2, 2)]
     {
         let mut state = State::new(epoch(), Seq::ZERO);
-        let plan = go(state.on_tail(page(numbers, head, true), Seq::ZERO, Seq::ZERO, BEGUN));
+        let plan = go(state.on_tail(page(numbers, head, true), asked(Seq::ZERO, Seq::ZERO)));
         let everyone: Vec<_> = plan.apply.iter().filter(|change| change.target == Target::Everyone).collect();
         assert_eq!(everyone.len(), 1, "{numbers:?}");
         assert_eq!((everyone[0].seq, plan.missing, plan.applied), (seq(everyone_at), missing, seq(head)));
@@ -94,7 +153,7 @@ fn a_number_missing_in_the_log_touches_everyone() {
 fn what_a_hint_has_shown_is_not_missing() {
     let mut state = State::new(epoch(), Seq::ZERO);
     let _ = state.on_hint(epoch(), vec![change(2)]);
-    let plan = go(state.on_tail(page(&[1, 3], 3, true), Seq::ZERO, Seq::ZERO, BEGUN));
+    let plan = go(state.on_tail(page(&[1, 3], 3, true), asked(Seq::ZERO, Seq::ZERO)));
     assert_eq!((plan.missing, plan.apply, plan.applied), (0, vec![change(1), change(3)], seq(3)));
 }
 
@@ -128,12 +187,12 @@ proptest! {
                 let after = state.applied();
                 let end = (after.get() + length).min(head);
                 let numbers: Vec<u64> = (after.get() + 1..=end).collect();
-                check(go(state.on_tail(page(&numbers, head, end == head), after, Seq::ZERO, BEGUN)))?;
+                check(go(state.on_tail(page(&numbers, head, end == head), asked(after, Seq::ZERO))))?;
             }
         }
         let after = state.applied();
         let numbers: Vec<u64> = (after.get() + 1..=head).collect();
-        let plan = go(state.on_tail(page(&numbers, head, true), after, Seq::ZERO, BEGUN));
+        let plan = go(state.on_tail(page(&numbers, head, true), asked(after, Seq::ZERO)));
         prop_assert!(!plan.fetch && plan.confirm == Some(BEGUN));
         check(plan)?;
         prop_assert_eq!(state.applied(), seq(head));

@@ -16,11 +16,11 @@ use super::controls::Controls;
 use super::inbox::{Hint, Outlet};
 use super::propagation::{Propagation, REMEMBERED};
 use super::replicas::Peers;
-use super::state::{Plan, State, Verdict};
+use super::state::{Plan, Question, State, Verdict};
 use super::{Feed, Shared};
 use crate::bus::{Heard, Hearing};
 use crate::cache::PermissionCache;
-use crate::domain::{Boottime, Change, Floors, Kind, Seq, Stamp, Version};
+use crate::domain::{Boottime, Change, Epoch, Floors, Kind, Random, Seq, Stamp, Version};
 use crate::hub::Hub;
 use crate::store::{Store, StoreError, TailPage};
 
@@ -52,14 +52,13 @@ pub struct FeedTask {
     pub peers: Arc<Peers>,
     pub propagation: Arc<Propagation>,
     pub outlet: Outlet,
+    pub random: Arc<dyn Random>,
     pub heard: Hearing,
 }
 
-/// A read of the tail under way: where it reads from, when it began, and what was known to exist then.
+/// A read of the tail under way.
 struct Reading {
-    after: Seq,
-    begun: Boottime,
-    known: Stamp,
+    question: Question,
     page: Pin<Box<MaybeDone<Page>>>,
 }
 
@@ -163,16 +162,17 @@ impl FeedTask {
 
     fn read(&self, state: &State) -> Reading {
         metrics::counter!("permcast_tail_reads_total").increment(1);
-        let (after, store) = (state.applied(), Arc::clone(&self.store));
-        // Both before the read begins: what it misses of the one, or what happens after the other, it cannot answer for.
+        // Before the read begins.
         let known = self.feed.known();
-        let begun = self.shared().clock.boottime();
-        let page: Page = Box::pin(async move { store.tail(after).await });
-        Reading { after, begun, known, page: Box::pin(maybe_done(page)) }
+        let known = if known.generation() == self.shared().applied.generation() { known.seq() } else { Seq::ZERO };
+        let question = state.ask(known, self.shared().clock.boottime());
+        let (after, anchors, store) = (question.after, question.anchors(), Arc::clone(&self.store));
+        let page: Page = Box::pin(async move { store.tail_beside(after, anchors).await });
+        Reading { question, page: Box::pin(maybe_done(page)) }
     }
 
     async fn take_hint(&self, state: &mut State, hint: Hint, next_read: &mut Instant) {
-        let plan = state.on_hint(hint.epoch, hint.changes);
+        let plan = state.on_commit(hint.epoch, hint.changes);
         self.carry_out(plan, hint.committed, next_read).await;
         if self.outlet.take_lost() {
             *next_read = Instant::now();
@@ -214,13 +214,9 @@ impl FeedTask {
         if page.unreadable > 0 {
             metrics::counter!("permcast_log_unreadable_total").increment(u64::from(page.unreadable));
         }
-        let known = if reading.known.generation() == self.shared().applied.generation() {
-            reading.known.seq()
-        } else {
-            Seq::ZERO
-        };
         let head = page.head;
-        match state.on_tail(page, reading.after, known, reading.begun) {
+        let Question { known, begun, .. } = reading.question;
+        match state.on_tail(page, reading.question) {
             Verdict::Go(plan) => {
                 let mut soon = Instant::now() + self.settings.poll_interval;
                 let usual = soon;
@@ -229,13 +225,20 @@ impl FeedTask {
                 if let Some(more) = &mut more {
                     more.begin().await;
                 }
-                self.carry_out(plan, reading.begun, &mut soon).await;
-                self.shared().tail.send_replace((reading.begun, Stamp::new(generation, head)));
+                self.carry_out(plan, begun, &mut soon).await;
+                self.shared().tail.send_replace((begun, Stamp::new(generation, head)));
                 match more {
                     Some(more) => Next::Reading(more),
                     None if soon < usual => Next::Within(WAKE_MERGE),
                     None => Next::Usual,
                 }
+            }
+            // What was made in it since, it does not know: as if more had been seen of it than it holds.
+            Verdict::NewEpoch(epoch) if self.shared().applied.has_lived(epoch) => {
+                metrics::counter!("permcast_log_taken_back_total").increment(1);
+                tracing::error!(%epoch, "the database was taken back to an epoch that was over");
+                self.reopen().await;
+                self.begin_anew(epoch, None).await
             }
             Verdict::NewEpoch(epoch) => {
                 metrics::counter!("permcast_epochs_total").increment(1);
@@ -249,8 +252,31 @@ impl FeedTask {
             }
             Verdict::Behind => {
                 metrics::counter!("permcast_log_behind_total").increment(1);
-                tracing::error!(%head, known = %known, "the log ends before what is known to exist: this is an older copy; not deciding from it");
+                tracing::error!(%head, %known, "the log ends before what a token or another replica has shown: this is an older copy, \
+                     and is not decided from; where it was put there on purpose, make a backup of it and restore that");
                 self.reopen().await;
+                Next::Within(RETRY_AFTER)
+            }
+            Verdict::TakenBack(seen) => {
+                metrics::counter!("permcast_log_taken_back_total").increment(1);
+                tracing::error!(%head, seen = %seen.seq, "the database was taken back: what was read from it or committed to it is gone");
+                self.reopen().await;
+                self.begin_anew(state.epoch(), Some(&seen)).await
+            }
+        }
+    }
+
+    /// Nothing of the epoch can be told from what was lost of it, so it ends.
+    async fn begin_anew(&self, epoch: Epoch, seen: Option<&Change>) -> Next {
+        let anew = Epoch::from_random(self.random.bytes());
+        match self.store.begin_anew(epoch, seen, anew).await {
+            Ok(true) => {
+                tracing::warn!(%anew, "a new epoch has begun, and all sessions are over");
+                Next::Within(Duration::ZERO)
+            }
+            Ok(false) => Next::Within(Duration::ZERO),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot begin a new epoch yet");
                 Next::Within(RETRY_AFTER)
             }
         }

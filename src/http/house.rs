@@ -180,7 +180,7 @@ impl House {
             Arc::clone(&floors),
             Arc::clone(&applied),
             Arc::clone(&clock),
-            random,
+            Arc::clone(&random),
             socket::Settings {
                 replica: "r1".into(),
                 heartbeat: Duration::from_secs(25),
@@ -200,6 +200,7 @@ impl House {
             peers: Arc::clone(&peers),
             propagation: Arc::clone(&propagation),
             outlet,
+            random,
             heard: NoBus::hearing(),
         };
         lifecycle.spawn("feed", task.run(lifecycle.token()));

@@ -249,6 +249,8 @@ pub struct TailPage {
     pub epoch: Epoch,
     /// The highest position in the log.
     pub head: Seq,
+    /// The rows at the asked position itself and at the anchors, where the log still has them: by them a reader knows it again.
+    pub known: Vec<Change>,
     /// Rows after the asked position, ascending; a row that could not be read is one that touches everyone.
     pub changes: Vec<Change>,
     /// How many of them could not be read.
@@ -261,6 +263,18 @@ pub struct TailPage {
 pub(crate) const UNKNOWN_KEY: Refusal = Refusal::Invalid("there is no such key");
 /// A key is retired that signs, or will.
 pub(crate) const KEY_IN_USE: Refusal = Refusal::Invalid("this key signs, or will be the next to sign; rotate first");
+
+impl TailPage {
+    /// Whether this log cannot be the one in which that change was seen: it ends before it, or has another in its place.
+    pub fn contradicts(&self, seen: &Change) -> bool {
+        self.head < seen.seq || self.has_another_for(seen)
+    }
+
+    /// Whether another row stands in that change's place.
+    pub fn has_another_for(&self, seen: &Change) -> bool {
+        self.known.iter().chain(&self.changes).any(|row| row.seq == seen.seq && row != seen)
+    }
+}
 
 /// The name of the secret that seals messages between replicas. It is one epoch's: with the epoch it goes.
 pub const SEAL_SECRET: &str = "seal";
@@ -301,11 +315,19 @@ pub trait Store: Send + Sync + 'static {
 
     /// Rows after `after`, at most [`TAIL_PAGE_ROWS`](crate::domain::limits::TAIL_PAGE_ROWS). Fails with
     /// [`StoreError::Replaced`] where the open database is not the one at its address any more.
-    async fn tail(&self, after: Seq) -> Result<TailPage, StoreError>;
+    async fn tail(&self, after: Seq) -> Result<TailPage, StoreError> {
+        self.tail_beside(after, [after; 2]).await
+    }
+    /// The same, with the rows at the anchors among those that are known.
+    async fn tail_beside(&self, after: Seq, anchors: [Seq; 2]) -> Result<TailPage, StoreError>;
     /// The highest position such that it and all before it were written before `time`; zero if none was.
     async fn position_at(&self, time: Timestamp) -> Result<Version, StoreError>;
     /// The log as one tenant's administrators may read it: its own rows and those that touch every tenant; `None`: all.
     async fn changes(&self, tenant: Option<&TenantName>, after: Seq, limit: u32) -> Result<Vec<LogRow>, StoreError>;
+    /// Begins the log anew, because it was taken back: in `epoch` it ends before a change that was seen of it, or has another
+    /// in its place; or (`None`) that epoch was over already. From then on it is `anew`'s, no session goes on, and the seal is
+    /// gone. False where that is not so, as when another replica was faster.
+    async fn begin_anew(&self, epoch: Epoch, seen: Option<&Change>, anew: Epoch) -> Result<bool, StoreError>;
     /// Opens the database anew after [`StoreError::Replaced`], keeping what others hold of this store valid.
     async fn reopen(&self) -> Result<(), StoreError>;
 

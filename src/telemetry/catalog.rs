@@ -69,6 +69,11 @@ pub const METRICS: &[Metric] = &[
     counter("permcast_tail_reads_total", Label::None, "reads of the log's tail"),
     counter("permcast_tail_errors_total", Label::None, "reads of it that failed"),
     counter("permcast_epochs_total", Label::None, "times that the log began anew, as after a restore"),
+    counter(
+        "permcast_log_taken_back_total",
+        Label::None,
+        "times that the log lacked what had been read from it: a new epoch was begun",
+    ),
     counter("permcast_log_behind_total", Label::None, "times that the log ended before what is known to exist"),
     counter(
         "permcast_log_missing_total",

@@ -107,6 +107,23 @@ pub struct KeySet {
     reloading: tokio::sync::Mutex<Option<Boottime>>,
 }
 
+/// The keys that are in the database; a current and a next one are made where there is none at all.
+async fn stored(
+    store: &dyn Store,
+    algorithm: Algorithm,
+    vault: &Vault,
+    clock: &dyn Clock,
+    random: &dyn Random,
+) -> Result<Vec<StoredKey>, KeyError> {
+    let stored = store.keys().await?.value;
+    if !stored.is_empty() {
+        return Ok(stored);
+    }
+    let current = make(algorithm, KeyState::Current, vault, clock, random).await?;
+    let next = make(algorithm, KeyState::Next, vault, clock, random).await?;
+    Ok(store.ensure_keys(vec![current, next]).await?)
+}
+
 impl std::fmt::Debug for KeySet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("KeySet").field("current", &self.keys.load().signing.kid).finish_non_exhaustive()
@@ -123,12 +140,7 @@ impl KeySet {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Result<Self, KeyError> {
-        let mut stored = store.keys().await?.value;
-        if stored.is_empty() {
-            let current = make(algorithm, KeyState::Current, &vault, &*clock, &*random).await?;
-            let next = make(algorithm, KeyState::Next, &vault, &*clock, &*random).await?;
-            stored = store.ensure_keys(vec![current, next]).await?;
-        }
+        let stored = stored(&*store, algorithm, &vault, &*clock, &*random).await?;
         let keys = ArcSwap::from_pointee(read(&vault, &stored)?);
         Ok(Self {
             store,
@@ -164,7 +176,8 @@ impl KeySet {
     }
 
     async fn read_again(&self) -> Result<(), KeyError> {
-        let stored = self.store.keys().await?.value;
+        // A database that was put in the other's place may have none yet.
+        let stored = stored(&*self.store, self.algorithm, &self.vault, &*self.clock, &*self.random).await?;
         let mut keys = read(&self.vault, &stored)?;
         let before = self.keys();
         keys.generation = before.generation + u64::from(!keys.same_keys(&before));

@@ -88,9 +88,10 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) async fn start(id: &str, database: &Path, nats: Option<&str>, settings: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_permcast"));
+        // Where a limit on the size of files stands for a full disk, writing is to fail and not to kill.
+        let mut command = Command::new("sh");
         command
-            .arg("serve")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" serve", env!("CARGO_BIN_EXE_permcast")])
             .env("PERMCAST_LISTEN", "127.0.0.1:0")
             .env("PERMCAST_DATABASE_URL", format!("sqlite://{}", database.display()))
             .env("PERMCAST_ISSUER", ISSUER)
@@ -126,8 +127,12 @@ impl Replica {
         self.signal("-TERM");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
+        let pid = self.pid().to_string();
         let told = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(told.success());
     }
@@ -212,11 +217,16 @@ impl Cluster {
 
     /// What somebody does with a SQL shell: the stock program, with its default settings.
     pub(crate) fn sql(&self, statement: &str) -> String {
+        self.shell(&[statement])
+    }
+
+    /// The same with the shell's own commands.
+    pub(crate) fn shell(&self, commands: &[&str]) -> String {
         let output = std::process::Command::new("sqlite3")
             .arg("-cmd")
             .arg(".timeout 5000")
             .arg(self.database())
-            .arg(statement)
+            .args(commands)
             .output()
             .expect("sqlite3 is on the PATH");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

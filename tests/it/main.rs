@@ -34,6 +34,7 @@ mod shell;
 mod socket;
 mod stopped;
 mod strangers;
+mod swaps;
 mod theft;
 mod thin;
 mod tidy;

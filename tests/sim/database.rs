@@ -29,9 +29,9 @@ pub(crate) fn timestamp(millis: u64) -> Timestamp {
     Timestamp::from_millis(i64::try_from(millis).unwrap())
 }
 
-/// The epoch of a life of the log.
-pub(crate) fn epoch_of(life: usize) -> Epoch {
-    Epoch::from_random([u8::try_from(life).unwrap(); 8])
+/// The epoch of this number.
+pub(crate) fn epoch_of(number: usize) -> Epoch {
+    Epoch::from_random([u8::try_from(number).unwrap(); 8])
 }
 
 pub(crate) fn session_id(number: usize) -> SessionId {
@@ -125,7 +125,9 @@ pub(crate) struct Session {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Database {
+    /// Which history: a log that was taken back has another one, though its epoch is the same until somebody notices.
     pub(crate) life: usize,
+    pub(crate) epoch: usize,
     pub(crate) rows: Vec<Row>,
     roles_of: [[u8; USERS]; TENANTS],
     /// Which roles of lower number a role includes.
@@ -148,6 +150,12 @@ impl Database {
         let row = Row { seq: self.head() + 1, at, touched, effect, kept: true };
         self.rows.push(row.clone());
         row
+    }
+
+    /// As the store's `begin_anew`: only if what was seen of this epoch is not there.
+    pub(crate) fn lacks(&self, seen: &Change) -> bool {
+        let row = self.rows.iter().find(|row| row.seq == seen.seq.get());
+        row.is_none_or(|row| row.kept && row.change() != *seen)
     }
 
     pub(crate) fn open_session(&mut self, tenant: usize, user: usize, number: usize) {

@@ -5,7 +5,7 @@
 //! was found fresh or is read at several moments. The database is the truth: a log, and what it speaks of.
 //!
 //! Faults: hints lost, doubled, late by longer than any token lives, of another epoch; reads of the log slow, failing, cut
-//! into pages; an older copy in the database's place, a restore; rows missing in the log; replicas that crash, start late,
+//! into pages; an older copy in the database's place before one replica or before all, a restore; rows missing in the log; replicas that crash, start late,
 //! stop for a while, are cut off; writes past every replica; floors at their hard cap.
 //!
 //! Oracles: nothing that an applied change touched passes; nothing that a change older than the bound touched passes on a
@@ -14,7 +14,8 @@
 //!
 //! Not modelled: threads (a replica does one thing at a time), the socket's states and refreshes in place, thin
 //! connections, single-flight loads, expiring grants, keys and lockdown, forged messages (the seal stops them before the
-//! feed), a copy that is younger than everything known here (the file's identity tells that one).
+//! feed), a copy that is younger than everything known here (the file's identity tells that one), the loss of what no replica
+//! has read yet, be it known to some by a hint.
 
 #![allow(clippy::unwrap_used)]
 

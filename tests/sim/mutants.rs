@@ -6,6 +6,8 @@ pub(crate) enum Mutant {
     ConfirmAtEnd,
     /// A log that ends before what is known is believed.
     IgnoreKnown,
+    /// A log that lacks what was seen of it is believed.
+    IgnoreSeen,
     /// A hint moves the position over what is missing.
     AdvanceOverGap,
     /// A user's change evicts and raises nothing.
@@ -49,6 +51,7 @@ pub(crate) enum Mutant {
 pub(crate) const ALL: &[Mutant] = &[
     Mutant::ConfirmAtEnd,
     Mutant::IgnoreKnown,
+    Mutant::IgnoreSeen,
     Mutant::AdvanceOverGap,
     Mutant::EvictWithoutRaise,
     Mutant::StampAfterLoad,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use permcast::domain::{Applied, Basis, Boottime, Change, Clock, Floors, Seq, Stamp, Target, Timestamp, Version};
-use permcast::feed::state::{Plan, State, Verdict};
+use permcast::feed::state::{Plan, Question, State, Verdict};
 use permcast::hub::{Connection, Hub, Limits};
 use permcast::store::TailPage;
 
@@ -39,9 +39,7 @@ pub(crate) struct Failed;
 
 /// A read of the log under way.
 pub(crate) struct Reading {
-    after: u64,
-    begun: u64,
-    known: Stamp,
+    question: Question,
     /// When its transaction begins, and when its answer is here.
     pub(crate) take_at: u64,
     pub(crate) due: u64,
@@ -86,6 +84,10 @@ pub(crate) struct Replica {
     pub(crate) cut_off_until: u64,
     /// The head of an older copy that lies at the database's place.
     pub(crate) copy: Option<u64>,
+    /// The history from which it last read.
+    pub(crate) life: usize,
+    /// Whether it has heard of another since.
+    pub(crate) mixed: bool,
     folds: VecDeque<(Stamp, u64)>,
     /// Bases of verified tokens, and whether one was found stale.
     pub(crate) verified: BTreeMap<usize, (Basis, bool)>,
@@ -94,10 +96,10 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(life: usize, now: u64, floors_max: usize, mutant: Option<Mutant>) -> Self {
+    pub(crate) fn new(life: usize, epoch: usize, now: u64, floors_max: usize, mutant: Option<Mutant>) -> Self {
         let floors = Arc::new(Floors::new(7, floors_max));
         let hub = Hub::new(Arc::clone(&floors), Arc::new(StoppedClock), Limits::default());
-        let applied = Applied::new(epoch_of(life));
+        let applied = Applied::new(epoch_of(epoch));
         let seen = (applied.stamp(), Stamp::NEVER);
         Self {
             mutant,
@@ -117,6 +119,8 @@ impl Replica {
             failing_until: 0,
             cut_off_until: 0,
             copy: None,
+            life,
+            mixed: false,
             folds: VecDeque::new(),
             verified: BTreeMap::new(),
             seen,
@@ -139,7 +143,8 @@ impl Replica {
             return;
         }
         let start = database.position_at(now.saturating_sub(REMEMBER));
-        let epoch = epoch_of(database.life);
+        let epoch = epoch_of(database.epoch);
+        (self.life, self.mixed) = (database.life, false);
         if self.applied.epoch() != epoch {
             let generation = self.applied.next_generation();
             if !self.is(Mutant::EpochWithoutFloors) {
@@ -155,10 +160,15 @@ impl Replica {
     }
 
     pub(crate) fn read(&mut self, now: u64, take_after: u64, due_after: u64) {
-        let after = self.state.as_ref().map_or(0, |state| state.applied().get());
+        let Some(state) = &self.state else { return };
+        let same = self.known.generation() == self.applied.generation();
+        let known = if same && !self.is(Mutant::IgnoreKnown) { self.known.seq() } else { Seq::ZERO };
+        let mut question = state.ask(known, Boottime(Duration::from_millis(now)));
+        if self.is(Mutant::IgnoreSeen) {
+            question.seen.clear();
+        }
         let take_at = now + take_after;
-        self.reading =
-            Some(Reading { after, begun: now, known: self.known, take_at, due: take_at + due_after, taken: None });
+        self.reading = Some(Reading { question, take_at, due: take_at + due_after, taken: None });
     }
 
     /// The page as its transaction sees it.
@@ -166,34 +176,45 @@ impl Replica {
         let failing = now < self.failing_until;
         let head = self.copy.unwrap_or(database.head()).min(database.head());
         let Some(reading) = &mut self.reading else { return };
-        let shown = database.rows.iter().filter(|row| row.kept && row.seq > reading.after && row.seq <= head);
+        let after = reading.question.after.get();
+        let kept = || database.rows.iter().filter(|row| row.kept && row.seq <= head);
+        let anchors = reading.question.anchors();
+        let known =
+            kept().filter(|row| row.seq == after || anchors.contains(&seq(row.seq))).map(crate::database::Row::change);
+        let known = known.collect();
+        let shown = kept().filter(|row| row.seq > after);
         let mut changes: Vec<Change> = shown.map(crate::database::Row::change).collect();
         let complete = changes.len() <= rows_max;
         changes.truncate(rows_max);
-        let page = TailPage { epoch: epoch_of(database.life), head: seq(head), changes, unreadable: 0, complete };
+        let page =
+            TailPage { epoch: epoch_of(database.epoch), head: seq(head), known, changes, unreadable: 0, complete };
         reading.taken = Some(if failing { Err(Failed) } else { Ok(page) });
     }
 
-    /// As `FeedTask::take_page`.
-    pub(crate) fn finish(&mut self, database: &Database, now: u64) {
-        let Some(Reading { after, begun, known, taken, .. }) = self.reading.take() else { return };
+    /// As `FeedTask::take_page`; gives what is no more where the log was taken back.
+    pub(crate) fn finish(&mut self, database: &Database, now: u64) -> Option<Change> {
+        let Reading { mut question, taken, .. } = self.reading.take()?;
         let Some(Ok(page)) = taken else {
             self.next_read = now + RETRY;
-            return;
+            return None;
         };
-        let same = known.generation() == self.applied.generation();
-        let known = if same && !self.is(Mutant::IgnoreKnown) { known.seq() } else { Seq::ZERO };
-        let begun = if self.is(Mutant::ConfirmAtEnd) { now } else { begun };
+        if self.is(Mutant::ConfirmAtEnd) {
+            question.begun = Boottime(Duration::from_millis(now));
+        }
+        let begun = question.begun;
         let complete = page.complete;
-        let Some(state) = &mut self.state else { return };
+        let state = self.state.as_mut()?;
         let shown: Vec<Change> = page.changes.clone();
-        match state.on_tail(page, seq(after), known, Boottime(Duration::from_millis(begun))) {
+        match state.on_tail(page, question) {
             Verdict::Go(mut plan) => {
+                if self.copy.is_none() {
+                    (self.life, self.mixed) = (database.life, false);
+                }
                 if self.is(Mutant::SkipMissing) && plan.missing > 0 {
                     plan.apply.retain(|change| change.target != Target::Everyone || shown.contains(change));
                 }
                 if self.is(Mutant::ConfirmWhenCut) && !complete {
-                    plan.confirm = Some(Boottime(Duration::from_millis(begun)));
+                    plan.confirm = Some(begun);
                 }
                 self.next_read = now + if plan.fetch { 1 } else { POLL };
                 self.carry_out(&plan, true);
@@ -206,14 +227,20 @@ impl Replica {
                 }
             }
             Verdict::Behind => self.next_read = now + RETRY,
+            Verdict::TakenBack(seen) => {
+                self.next_read = now + RETRY;
+                // A copy that lies before this replica alone cannot be written here.
+                return self.copy.is_none().then_some(seen);
+            }
         }
+        None
     }
 
-    pub(crate) fn hint(&mut self, life: usize, changes: Vec<Change>, now: u64) {
+    pub(crate) fn hint(&mut self, epoch: usize, own: bool, changes: Vec<Change>, now: u64) {
         let Some(state) = &mut self.state else { return };
         let highest = changes.iter().map(|change| change.seq).max();
-        let epoch = if self.mutant == Some(Mutant::HintOfAnyEpoch) { state.epoch() } else { epoch_of(life) };
-        let mut plan = state.on_hint(epoch, changes);
+        let epoch = if self.mutant == Some(Mutant::HintOfAnyEpoch) { state.epoch() } else { epoch_of(epoch) };
+        let mut plan = if own { state.on_commit(epoch, changes) } else { state.on_hint(epoch, changes) };
         if self.is(Mutant::AdvanceOverGap) && epoch == self.applied.epoch() {
             plan.applied = plan.applied.max(highest.unwrap_or_default());
         }
@@ -231,6 +258,11 @@ impl Replica {
             None => {}
         }
         self.next_read = self.next_read.min(now + 1);
+    }
+
+    /// The highest change that it has seen with own eyes.
+    pub(crate) fn seen(&self) -> Option<Change> {
+        self.state.as_ref()?.ask(Seq::ZERO, Boottime::default()).seen.pop()
     }
 
     fn carry_out(&mut self, plan: &Plan, from_tail: bool) {

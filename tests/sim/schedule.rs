@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     TakeCopy,
     BackUp,
     Restore,
+    TakeBack,
     LoseRow,
     Retain,
 }
@@ -54,6 +55,7 @@ const WEIGHTS: &[(Kind, u64)] = &[
     (Kind::TakeCopy, 1),
     (Kind::BackUp, 2),
     (Kind::Restore, 1),
+    (Kind::TakeBack, 1),
     (Kind::LoseRow, 2),
     (Kind::Retain, 1),
 ];
@@ -83,8 +85,9 @@ pub(crate) fn play(steps: &[Step], floors_max: usize, mutant: Option<Mutant>) ->
     let mut world = World::new(floors_max, mutant);
     world.advance(1_100);
     for (number, step) in steps.iter().enumerate() {
-        take(&mut world, *step);
-        world.check().map_err(|why| format!("after step {number}, {step:?}: {why}"))?;
+        take(&mut world, *step)
+            .and_then(|()| world.check())
+            .map_err(|why| format!("after step {number}, {step:?}: {why}"))?;
     }
     world.converge().map_err(|why| format!("in the end: {why}"))
 }
@@ -106,7 +109,7 @@ pub(crate) fn shrink(mut steps: Vec<Step>, floors_max: usize, mutant: Option<Mut
     }
 }
 
-fn take(world: &mut World, Step(kind, seed): Step) {
+fn take(world: &mut World, Step(kind, seed): Step) -> Checked {
     let mut rng = Rng(seed);
     world.rng = Rng(rng.next());
     let number = rng.index(REPLICAS);
@@ -131,8 +134,14 @@ fn take(world: &mut World, Step(kind, seed): Step) {
                 to.saw(version, now);
             }
         }
-        Kind::Wait => return world.advance(now + rng.below(2_500)),
-        Kind::Sleep => return world.advance(now + rng.below(30_000)),
+        Kind::Wait => {
+            world.advance(now + rng.below(2_500));
+            return Ok(());
+        }
+        Kind::Sleep => {
+            world.advance(now + rng.below(30_000));
+            return Ok(());
+        }
         Kind::Crash => world.crash(number),
         Kind::Start => world.start(number),
         Kind::Retain => {
@@ -141,6 +150,10 @@ fn take(world: &mut World, Step(kind, seed): Step) {
         }
         Kind::BackUp => world.backup = Some(world.database.clone()),
         Kind::Restore => world.restore(),
+        Kind::TakeBack => {
+            let writes = rng.below(5);
+            world.take_back(|world| (0..writes).for_each(|_| commit(world, &mut rng)))?;
+        }
         Kind::LoseRow => {
             let length = world.database.rows.len();
             if let Some(back) = (length > 0).then(|| rng.index(length.min(3))) {
@@ -149,15 +162,15 @@ fn take(world: &mut World, Step(kind, seed): Step) {
         }
         _ => {
             let head = world.database.head();
-            let life = crate::database::epoch_of(world.database.life);
-            let Some(replica) = world.replicas[number].as_mut() else { return };
+            let life = crate::database::epoch_of(world.database.epoch);
+            let Some(replica) = world.replicas[number].as_mut() else { return Ok(()) };
             match kind {
                 Kind::Pause if !replica.paused => (replica.paused, replica.slept_since) = (true, now),
                 // Nothing of what is due has happened yet when it first answers.
                 Kind::Resume if replica.paused => {
                     replica.paused = false;
                     replica.slept += now - replica.slept_since;
-                    return;
+                    return Ok(());
                 }
                 Kind::CutOff => replica.cut_off_until = now + rng.below(10_000),
                 Kind::Fail => replica.failing_until = now + rng.below(6_000),
@@ -175,7 +188,8 @@ fn take(world: &mut World, Step(kind, seed): Step) {
             }
         }
     }
-    world.advance(now + rng.below(30));
+    world.advance(world.now.max(now + rng.below(30)));
+    Ok(())
 }
 
 fn commit(world: &mut World, rng: &mut Rng) {

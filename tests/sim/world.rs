@@ -1,9 +1,9 @@
 //! All replicas over one database on one virtual clock, and the oracles that watch them.
 
-use permcast::domain::{Basis, Change, Freshness, Stamp, Version};
+use permcast::domain::{Basis, Change, Effect, Freshness, Stamp, Version};
 use permcast::hub::{Footing, Holder};
 
-use crate::database::{Database, Dependency, NAMES, Part, Row, epoch_of, role_names, seq, session_id};
+use crate::database::{Database, Dependency, NAMES, Part, Row, Touched, epoch_of, role_names, seq, session_id};
 use crate::mutants::Mutant;
 use crate::replica::{Client, Entry, Key, MAX_STALENESS, POLL, Replica, TOKEN_LIFE};
 use crate::rng::Rng;
@@ -15,7 +15,18 @@ struct Message {
     due: u64,
     to: usize,
     life: usize,
+    epoch: usize,
+    own: bool,
     changes: Vec<Change>,
+}
+
+/// One history: the full log, also what a restore cut off.
+#[derive(Default)]
+struct Life {
+    epoch: usize,
+    rows: Vec<Row>,
+    /// Where it was left, and when: it was taken back to this position, and goes on in the next history.
+    left: Option<(u64, u64)>,
 }
 
 /// A token is being made: session, then user, then his roles, each read or found at its own moment.
@@ -48,8 +59,9 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) database: Database,
-    /// The full log of each life, also of what a restore cut off.
-    lives: Vec<Vec<Row>>,
+    /// All histories of the log.
+    lives: Vec<Life>,
+    epochs: usize,
     pub(crate) backup: Option<Database>,
     pub(crate) replicas: Vec<Option<Replica>>,
     messages: Vec<Message>,
@@ -69,7 +81,8 @@ impl World {
             now: 1_000,
             mutant,
             database: Database::default(),
-            lives: vec![Vec::new()],
+            lives: vec![Life::default()],
+            epochs: 1,
             backup: None,
             replicas: (0..REPLICAS).map(|_| None).collect(),
             messages: Vec::new(),
@@ -86,7 +99,8 @@ impl World {
 
     pub(crate) fn start(&mut self, number: usize) {
         if self.replicas[number].is_none() {
-            let mut replica = Replica::new(self.database.life, self.now, self.floors_max, self.mutant);
+            let mut replica =
+                Replica::new(self.database.life, self.database.epoch, self.now, self.floors_max, self.mutant);
             replica.begin(&self.database, self.now);
             self.replicas[number] = Some(replica);
         }
@@ -104,17 +118,25 @@ impl World {
 
     /// A row was written; by a replica, which tells the others, or past all of them.
     pub(crate) fn committed(&mut self, row: &Row, by: Option<usize>) {
-        self.lives[self.database.life].push(row.clone());
+        self.lives[self.database.life].rows.push(row.clone());
         let Some(by) = by.filter(|&by| self.running(by)) else { return };
         for to in 0..REPLICAS {
             if to != by && self.rng.once_in(6) {
                 continue;
             }
-            for _ in 0..=u8::from(self.rng.once_in(8)) {
+            for _ in 0..=u8::from(to != by && self.rng.once_in(8)) {
                 let late = to != by && self.rng.once_in(6);
                 let delay = if late { self.rng.below(40_000) } else { self.rng.below(6) };
-                let message =
-                    Message { due: self.now + delay, to, life: self.database.life, changes: vec![row.change()] };
+                // Own commits come in their order.
+                let delay = if to == by { 3 } else { delay };
+                let message = Message {
+                    due: self.now + delay,
+                    to,
+                    life: self.database.life,
+                    epoch: self.database.epoch,
+                    own: to == by,
+                    changes: vec![row.change()],
+                };
                 self.messages.push(message);
             }
         }
@@ -122,12 +144,59 @@ impl World {
 
     pub(crate) fn restore(&mut self) {
         let Some(backup) = self.backup.clone() else { return };
-        let life = self.lives.len();
         self.database = backup;
-        self.database.life = life;
-        self.lives.push(self.database.rows.clone());
+        self.begin_epoch();
         // A copy that lay there was an older one of another life.
         self.replicas.iter_mut().flatten().for_each(|replica| replica.copy = None);
+    }
+
+    fn begin_epoch(&mut self) {
+        self.database.epoch = self.epochs;
+        self.epochs += 1;
+        self.begin_life();
+    }
+
+    fn begin_life(&mut self) {
+        self.database.life = self.lives.len();
+        self.lives.push(Life { epoch: self.database.epoch, rows: self.database.rows.clone(), left: None });
+    }
+
+    /// An older copy of this epoch is put in the database's place by hand, under a replica that has seen more and reads.
+    /// Whoever has seen nothing of it cannot know. What is `written` to it before anybody looks may make up for what is lost.
+    pub(crate) fn take_back(&mut self, written: impl FnOnce(&mut Self)) -> Checked {
+        let Some(backup) = self.backup.clone().filter(|backup| backup.life == self.database.life) else {
+            return Ok(());
+        };
+        let head = backup.head();
+        let sees = |replica: &&Replica| {
+            let seen = replica.seen().is_some_and(|seen| seen.seq.get() > head);
+            seen && replica.life == self.database.life && !replica.paused && replica.can_read(self.now)
+        };
+        // Nor is anything lost that came to some replica by a hint alone, so far: the next read would have shown it.
+        let by_hint_alone = |replica: &Replica| {
+            replica.life == self.database.life
+                && replica.applied.stamp().seq() > replica.seen().map_or(Default::default(), |seen| seen.seq)
+        };
+        let running = || self.replicas.iter().flatten();
+        if !running().any(|replica| sees(&replica)) || running().any(by_hint_alone) {
+            return Ok(());
+        }
+        let epoch = self.database.epoch;
+        self.lives[self.database.life].left = Some((head, self.now));
+        self.database = backup;
+        self.begin_life();
+        written(self);
+        // A read that had begun before may take its time, and the one after it.
+        self.advance(self.now + 2 * 5_600 + 2 * POLL);
+        if self.database.epoch == epoch { Err("the log was taken back, and nobody noticed".to_owned()) } else { Ok(()) }
+    }
+
+    /// As the store's `begin_anew`.
+    fn begin_anew(&mut self, epoch: permcast::domain::Epoch, seen: &Change) {
+        if epoch_of(self.database.epoch) == epoch && self.database.lacks(seen) {
+            self.database.commit(self.now, Touched::Everyone, Effect::KeysRevoked, 0);
+            self.begin_epoch();
+        }
     }
 
     pub(crate) fn mint(&mut self, replica: usize, session: usize, fat: bool) {
@@ -156,7 +225,7 @@ impl World {
     }
 
     fn version(&self) -> Version {
-        Version { epoch: epoch_of(self.database.life), seq: seq(self.database.head()) }
+        Version { epoch: epoch_of(self.database.epoch), seq: seq(self.database.head()) }
     }
 
     /// Goes one step on with a minting; `None` when it is over.
@@ -267,10 +336,11 @@ impl World {
         let now = self.now;
         let due = |message: &Message, world: &Self| message.due <= now && world.running(message.to);
         if let Some(at) = self.messages.iter().position(|message| due(message, self)) {
-            let Message { to, life, changes, .. } = self.messages.swap_remove(at);
+            let Message { to, life, epoch, own, changes, .. } = self.messages.remove(at);
             let replica = self.replicas[to].as_mut().unwrap();
             if now >= replica.cut_off_until {
-                replica.hint(life, changes, now);
+                replica.mixed |= life != replica.life;
+                replica.hint(epoch, own, changes, now);
             }
             return;
         }
@@ -299,7 +369,10 @@ impl World {
             } else if replica.state.is_none() {
                 replica.begin(&self.database, now);
             } else if replica.reading.as_ref().is_some_and(|reading| reading.taken.is_some()) {
-                replica.finish(&self.database, now);
+                let epoch = replica.applied.epoch();
+                if let Some(seen) = replica.finish(&self.database, now) {
+                    self.begin_anew(epoch, &seen);
+                }
             } else if replica.reading.is_some() {
                 let rows = if self.rng.once_in(5) && !self.calm { 2 } else { 1_000 };
                 replica.take(&self.database, now, rows);
@@ -328,7 +401,6 @@ impl World {
                 return Err(format!("r{number} holds {} floors", replica.floors.len()));
             }
             let lag = replica.lag(now);
-            let epoch = replica.applied.epoch();
             for (index, token) in self.tokens.iter().enumerate().filter(|(_, token)| now < token.expires_at) {
                 let basis = verified(replica, token, index);
                 if !replica.floors.is_fresh(&basis) {
@@ -339,12 +411,12 @@ impl World {
                     return Err(format!("token {index} was stale on r{number} and is fresh again"));
                 }
                 replica.saw(token.version, now);
-                judge(lives, &token.parts, epoch_of, epoch, stamp, lag, now)
+                judge(lives, &token.parts, replica, lag, now)
                     .map_err(|why| format!("token {index} passes r{number}: {why}"))?;
             }
             for (key, entry) in &replica.entries {
                 if replica.floors.is_fresh(&entry.basis) {
-                    judge(lives, &[entry.part], epoch_of, epoch, stamp, lag, now)
+                    judge(lives, &[entry.part], replica, lag, now)
                         .map_err(|why| format!("entry {key:?} passes r{number}: {why}"))?;
                 }
             }
@@ -443,27 +515,33 @@ fn register(replica: &Replica, token: &Token, basis: &Basis, client: &mut Client
 }
 
 /// Whether what is about to pass may pass.
-fn judge(
-    lives: &[Vec<Row>],
-    parts: &[Part],
-    epoch_of: fn(usize) -> permcast::domain::Epoch,
-    epoch: permcast::domain::Epoch,
-    applied: Stamp,
-    lag: u64,
-    now: u64,
-) -> Checked {
+fn judge(lives: &[Life], parts: &[Part], replica: &Replica, lag: u64, now: u64) -> Checked {
+    let applied = replica.applied.stamp().seq().get();
     for part in parts {
-        if epoch_of(part.life) != epoch {
+        let life = &lives[part.life];
+        if epoch_of(life.epoch) != replica.applied.epoch() {
             return Err(format!("{part:?} was read in another epoch"));
         }
-        let applied = applied.seq().get();
-        let rows = lives[part.life].iter().filter(|row| row.seq > part.read_at && row.touches(part.on));
-        for row in rows {
-            if row.seq <= applied {
+        let too_late = |at: u64| lag <= MAX_STALENESS && at + MAX_STALENESS < now;
+        for row in life.rows.iter().filter(|row| row.seq > part.read_at && row.touches(part.on)) {
+            // What this replica applied was of the history from which it reads.
+            if row.seq <= applied && replica.life == part.life && !replica.mixed {
                 return Err(format!("{part:?} was touched by {row:?}, and {applied} is applied"));
             }
-            if lag <= MAX_STALENESS && row.at + MAX_STALENESS < now {
+            if too_late(row.at) {
                 return Err(format!("{part:?} was touched by {row:?}, at {now} with a lag of {lag}"));
+            }
+        }
+        // Of a history that was left this is held against who has seen it; others cannot know.
+        if let Some((head, at)) = life.left.filter(|_| replica.life == part.life) {
+            let next = &lives[part.life + 1].rows;
+            if part.read_at > head && too_late(at) {
+                return Err(format!("{part:?} was taken back to {head}, at {now} with a lag of {lag}"));
+            }
+            if let Some(row) =
+                next.iter().find(|row| row.seq > part.read_at && row.touches(part.on) && too_late(row.at))
+            {
+                return Err(format!("{part:?} was touched by {row:?} after it was taken back, at {now}"));
             }
         }
     }

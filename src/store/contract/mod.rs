@@ -10,6 +10,7 @@
 //! Beside the cases, [`agreement`] does the same random things to an implementation and to the model in memory.
 
 pub(crate) mod agreement;
+pub(crate) mod anew;
 pub(crate) mod bench;
 pub(crate) mod company;
 pub(crate) mod grants;
@@ -124,6 +125,12 @@ macro_rules! contract_suite {
                 tenants_are_made_altered_and_deleted
                 a_deleted_tenant_leaves_nothing
                 lists_are_ordered_and_paged
+            ;
+            anew:
+                a_log_that_lacks_what_was_seen_begins_anew
+                so_does_one_that_says_something_else_in_its_place
+                a_log_that_has_all_that_was_seen_goes_on
+                an_epoch_that_was_over_ends_again
             ;
             keys:
                 who_comes_first_makes_the_keys

@@ -1,16 +1,15 @@
 //! The reference model: what every other store must do, done as naively as possible. One lock over plain maps; a write
 //! works on a copy, and the copy takes the original's place only when all of it was done.
 
+mod history;
 mod state;
 mod transaction;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::limits::TAIL_PAGE_ROWS;
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{
     GrantRecord, Identity, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, Status, TenantRecord,
@@ -27,44 +26,24 @@ use super::{
     Rotation, Store, StoreError, StoreOptions, StoredKey, TailPage, TokenDigest, UNKNOWN_KEY, UserFacts, WholeUser,
     WriteError, Written,
 };
-use state::{RefreshChain, Session, State, Tenant, holds, page};
+use history::Inner;
+use state::{RefreshChain, Session, State, holds, page};
 use transaction::Transaction;
 
 /// A store that forgets everything when it is dropped.
 pub struct MemoryStore {
     options: StoreOptions,
     clock: Arc<dyn Clock>,
-    epoch: Epoch,
     inner: Mutex<Inner>,
-}
-
-struct Inner {
-    state: State,
-    log: Vec<LogRow>,
-}
-
-impl Inner {
-    fn head(&self) -> Seq {
-        self.log.last().map_or(Seq::ZERO, |row| row.change.seq)
-    }
 }
 
 impl MemoryStore {
     /// A new database: the first tenant, and nothing else.
     #[expect(clippy::needless_pass_by_value, reason = "what every store is made of")]
     pub fn new(options: StoreOptions, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        let mut state = State::default();
-        let first = Tenant {
-            description: String::new(),
-            status: Status::Active,
-            created_at: clock.now(),
-            ended_before: Seq::ZERO,
-            users: BTreeMap::new(),
-            roles: BTreeMap::new(),
-        };
-        state.tenants.insert(TenantName::first(), first);
+        let state = State::new(clock.now());
         let epoch = Epoch::from_random(random.bytes());
-        Self { options, clock, epoch, inner: Mutex::new(Inner { state, log: Vec::new() }) }
+        Self { options, clock, inner: Mutex::new(Inner { epoch, state, log: Vec::new() }) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -77,7 +56,7 @@ impl MemoryStore {
 
     fn load<T>(&self, question: impl FnOnce(&State, Timestamp) -> T) -> Loaded<T> {
         let inner = self.lock();
-        let version = Version { epoch: self.epoch, seq: inner.head() };
+        let version = Version { epoch: inner.epoch, seq: inner.head() };
         Loaded { version, value: question(&inner.state, self.clock.now()) }
     }
 
@@ -103,9 +82,9 @@ impl MemoryStore {
         inner.state = state;
         inner.log.extend(rows);
         if !changes.is_empty() {
-            self.options.listener.committed(self.epoch, &changes);
+            self.options.listener.committed(inner.epoch, &changes);
         }
-        let version = Version { epoch: self.epoch, seq: inner.head() };
+        let version = Version { epoch: inner.epoch, seq: inner.head() };
         Ok((value, Written { version, changes, outcomes: Vec::new() }))
     }
 
@@ -143,19 +122,14 @@ fn role_facts(state: &State, role: RoleNo) -> Option<RoleFacts> {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn tail(&self, after: Seq) -> Result<TailPage, StoreError> {
-        let inner = self.lock();
-        let later = inner.log.iter().map(|row| &row.change).filter(|change| change.seq > after);
-        let changes: Vec<Change> = later.take(TAIL_PAGE_ROWS as usize).cloned().collect();
-        let head = inner.head();
-        let complete = changes.last().map_or(after, |last| last.seq) >= head;
-        Ok(TailPage { epoch: self.epoch, head, changes, unreadable: 0, complete })
+    async fn tail_beside(&self, after: Seq, anchors: [Seq; 2]) -> Result<TailPage, StoreError> {
+        Ok(self.lock().tail(after, anchors))
     }
 
     async fn position_at(&self, time: Timestamp) -> Result<Version, StoreError> {
         let inner = self.lock();
         let before = inner.log.iter().map(|row| &row.change).take_while(|change| change.at < time);
-        Ok(Version { epoch: self.epoch, seq: before.last().map_or(Seq::ZERO, |change| change.seq) })
+        Ok(Version { epoch: inner.epoch, seq: before.last().map_or(Seq::ZERO, |change| change.seq) })
     }
 
     async fn changes(&self, tenant: Option<&TenantName>, after: Seq, limit: u32) -> Result<Vec<LogRow>, StoreError> {
@@ -166,6 +140,10 @@ impl Store for MemoryStore {
         };
         let later = inner.log.iter().filter(|row| row.change.seq > after).filter(visible);
         Ok(later.take(limit as usize).cloned().collect())
+    }
+
+    async fn begin_anew(&self, epoch: Epoch, seen: Option<&Change>, anew: Epoch) -> Result<bool, StoreError> {
+        Ok(self.lock().begin_anew(epoch, seen, anew, self.clock.now()))
     }
 
     async fn reopen(&self) -> Result<(), StoreError> {
@@ -194,7 +172,7 @@ impl Store for MemoryStore {
         identity: &Identity,
     ) -> Result<Loaded<Option<Bound>>, StoreError> {
         let inner = self.lock();
-        let version = Version { epoch: self.epoch, seq: inner.head() };
+        let version = Version { epoch: inner.epoch, seq: inner.head() };
         Ok(Loaded { version, value: inner.state.bound(tenant, identity, &inner.log) })
     }
 

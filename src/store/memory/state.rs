@@ -109,6 +109,19 @@ pub(super) fn page<T>(sorted: impl Iterator<Item = (String, T)>, after: Option<&
 }
 
 impl State {
+    /// The first tenant, and nothing else.
+    pub(super) fn new(now: Timestamp) -> Self {
+        let first = Tenant {
+            description: String::new(),
+            status: Status::Active,
+            created_at: now,
+            ended_before: Seq::ZERO,
+            users: BTreeMap::new(),
+            roles: BTreeMap::new(),
+        };
+        Self { tenants: BTreeMap::from([(TenantName::first(), first)]), ..Self::default() }
+    }
+
     pub(super) fn user(&self, tenant: &TenantName, user: &UserId) -> Option<(&Tenant, &User)> {
         let tenant = self.tenants.get(tenant)?;
         Some((tenant, tenant.users.get(user)?))

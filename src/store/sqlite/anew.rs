@@ -1,11 +1,16 @@
 //! The log begins anew: after a restore, and where the database was taken back under our feet.
 
+use std::time::Duration;
+
 use sqlx::sqlite::SqliteConnection;
+use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::domain::{Epoch, Timestamp};
-use crate::store::SEAL_SECRET;
+use crate::domain::{Change, Epoch, Seq, Timestamp};
+use crate::store::{SEAL_SECRET, StoreError};
 
-use super::sql::{args, query};
+use super::log;
+use super::place::{Files, Place};
+use super::sql::{args, failed, query};
 
 /// Why it begins anew, as the log tells it.
 #[derive(Debug, Clone, Copy)]
@@ -35,4 +40,32 @@ pub(super) async fn begin(
     let Beginning { actor, summary, keep_sessions } = beginning;
     let args = args![actor, now, summary, epoch.as_str(), i64::from(keep_sessions), SEAL_SECRET];
     query(BEGIN, args).execute(connection).await.map(drop)
+}
+
+impl Place {
+    /// Begins the log anew, if it is this epoch's and contradicts what was seen of it.
+    pub(super) async fn begin_anew(
+        &self,
+        opened: Files,
+        (epoch, seen): (Epoch, Option<&Change>),
+        anew: Epoch,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        const DOING: &str = "beginning the log anew";
+        let beginning = Beginning { actor: "system", summary: "the database was taken back", keep_sessions: false };
+        let mut connection = self.options().busy_timeout(Duration::ZERO).connect().await.map_err(failed(DOING))?;
+        self.check(opened)?;
+        // Dropped without a commit, the connection rolls back.
+        self.lock(&mut connection).await?;
+        let page =
+            log::row_at(&mut connection, seen.map_or(Seq::ZERO, |seen| seen.seq)).await.map_err(failed(DOING))?;
+        if page.epoch != epoch || !seen.is_none_or(|seen| page.contradicts(seen)) {
+            return Ok(false);
+        }
+        begin(&mut connection, anew, now, beginning).await.map_err(failed(DOING))?;
+        query("COMMIT", vec![]).execute(&mut connection).await.map_err(failed("committing"))?;
+        self.check(opened)?;
+        connection.close().await.map_err(failed("closing a connection"))?;
+        Ok(true)
+    }
 }

@@ -1,6 +1,6 @@
 //! The change log as it is read.
 
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 
 use crate::domain::limits::TAIL_PAGE_ROWS;
 use crate::domain::{Change, Effect, LogRow, Seq, Target, TenantName, Timestamp, Version};
@@ -48,17 +48,24 @@ fn target(row: &dyn Row) -> Option<Target> {
 pub(super) const TAIL: &str = "SELECT seq, at, tenant, kind, target, user, effect FROM changes \
      WHERE seq > $1 ORDER BY seq LIMIT $2";
 
-/// Rows after `after`, in one fresh transaction.
-pub(super) fn tail(connection: &Direct, after: Seq) -> Result<TailPage, sqlx::Error> {
+/// Rows after `after`, and those at it and at the anchors, in one fresh transaction.
+pub(super) fn tail(connection: &Direct, after: Seq, anchors: [Seq; 2]) -> Result<TailPage, sqlx::Error> {
     const HEAD: &str = "SELECT epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head FROM meta";
+    const KNOWN: &str = "SELECT seq, at, tenant, kind, target, user, effect FROM changes WHERE seq IN ($1, $2, $3)";
+    let [one, other] = anchors.map(number);
     connection.reading(|connection| {
         let mut page = None;
         connection.each(HEAD, &[], &mut |row| {
             let (epoch, head) = (parsed(row, "epoch")?, seq(row, "head")?);
-            page = Some(TailPage { epoch, head, changes: Vec::new(), unreadable: 0, complete: false });
+            let (known, changes) = (Vec::new(), Vec::new());
+            page = Some(TailPage { epoch, head, known, changes, unreadable: 0, complete: false });
             Ok(())
         })?;
         let mut page = page.ok_or(sqlx::Error::RowNotFound)?;
+        connection.each(KNOWN, &[number(after).into(), one.into(), other.into()], &mut |row| {
+            page.known.push(change(row)?.0);
+            Ok(())
+        })?;
         connection.each(TAIL, &[number(after).into(), i64::from(TAIL_PAGE_ROWS).into()], &mut |row| {
             let (change, readable) = change(row)?;
             page.unreadable += u32::from(!readable);
@@ -68,6 +75,17 @@ pub(super) fn tail(connection: &Direct, after: Seq) -> Result<TailPage, sqlx::Er
         page.complete = page.changes.last().map_or(after, |last| last.seq) >= page.head;
         Ok(page)
     })
+}
+
+/// The epoch, the head, and of all rows the one at `at`, where there is one.
+pub(super) async fn row_at(connection: &mut SqliteConnection, at: Seq) -> Result<TailPage, sqlx::Error> {
+    const ROW: &str = "SELECT m.epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, \
+         c.seq, c.at, c.tenant, c.kind, c.target, c.user, c.effect FROM meta m LEFT JOIN changes c ON c.seq = $1";
+    let row = query(ROW, args![number(at)]).fetch_one(connection).await?;
+    let found = get::<Option<i64>>(&row, "seq")?.is_some();
+    let known = if found { vec![change(&row)?.0] } else { Vec::new() };
+    let (epoch, head) = (parsed(&row, "epoch")?, seq(&row, "head")?);
+    Ok(TailPage { epoch, head, known, changes: Vec::new(), unreadable: 0, complete: false })
 }
 
 /// The highest position such that it and all before it were written before `time`.

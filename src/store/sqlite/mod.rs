@@ -36,8 +36,8 @@ use crate::domain::records::{
     GrantRecord, Identity, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, TenantRecord, UserRecord,
 };
 use crate::domain::{
-    Actor, Clock, Effect, LogRow, Random, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
-    Version,
+    Actor, Change, Clock, Effect, Epoch, LogRow, Random, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit,
+    UserId, Version,
 };
 
 use super::{
@@ -101,7 +101,7 @@ impl SqliteStore {
         random: &dyn Random,
     ) -> Result<Self, StoreError> {
         place.prepare(random).await?;
-        let open = Arc::new(ArcSwap::from_pointee(place.open()?));
+        let open = Arc::new(ArcSwap::from_pointee(place.open(None).await?));
         let (queue, writer) = Writer::new(place.clone(), Arc::clone(&open), options, Arc::clone(&clock));
         let (ended, end) = oneshot::channel();
         // Owned by this store: `close` stops it and waits. A thread, for SQLite works on the thread that asks.
@@ -124,7 +124,7 @@ impl SqliteStore {
         let open = self.open.load_full();
         let read = self.in_time(doing, ask(open.readers.clone())).await?;
         // What another file has taken the place of, or nothing, is the database no more.
-        self.place.check(open.file)?;
+        self.place.check(open.files)?;
         read.map_err(failed(doing))
     }
 
@@ -135,15 +135,15 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn tail(&self, after: Seq) -> Result<TailPage, StoreError> {
+    async fn tail_beside(&self, after: Seq, anchors: [Seq; 2]) -> Result<TailPage, StoreError> {
         const DOING: &str = "reading the log's tail";
         let (open, place) = (self.open.load_full(), self.place.clone());
         let reading = tokio::task::spawn_blocking(move || {
             let connection = open.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            place.check(open.file)?;
-            let page = log::tail(&connection, after).map_err(failed(DOING))?;
+            place.check(open.files)?;
+            let page = log::tail(&connection, after, anchors).map_err(failed(DOING))?;
             // Once more: it may have been replaced meanwhile.
-            place.check(open.file)?;
+            place.check(open.files)?;
             Ok(page)
         });
         let read = self.in_time(DOING, reading).await?;
@@ -158,8 +158,14 @@ impl Store for SqliteStore {
         self.read("reading the log", async move |readers| log::changes(&readers, tenant, after, limit).await).await
     }
 
+    async fn begin_anew(&self, epoch: Epoch, seen: Option<&Change>, anew: Epoch) -> Result<bool, StoreError> {
+        let opened = self.open.load().files;
+        self.place.begin_anew(opened, (epoch, seen), anew, self.now()).await
+    }
+
     async fn reopen(&self) -> Result<(), StoreError> {
-        let old = self.open.swap(Arc::new(self.place.open()?));
+        let before = self.open.load().files;
+        let old = self.open.swap(Arc::new(self.place.open(Some(before)).await?));
         // The writer follows by itself: it compares files before each batch.
         self.in_time("closing the old database", old.readers.close()).await
     }

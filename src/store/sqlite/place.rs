@@ -33,6 +33,14 @@ pub(super) struct FileId {
     inode: u64,
 }
 
+/// The files of a database that is in use. As long as a connection is open, SQLite keeps both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Files {
+    main: FileId,
+    /// The write-ahead log, in which the newest commits are.
+    log: FileId,
+}
+
 /// The address of a database.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
@@ -80,7 +88,7 @@ impl Schema {
 
 /// The connections to one file. Writing has its own.
 pub(super) struct Open {
-    pub(super) file: FileId,
+    pub(super) files: Files,
     pub(super) readers: SqlitePool,
     pub(super) tail: Mutex<Direct>,
 }
@@ -112,17 +120,28 @@ impl Place {
 
     /// The file that is at the path now.
     pub(super) fn file(&self) -> Option<FileId> {
-        let found = stat(&self.path).ok()?;
+        Self::file_at(&self.path)
+    }
+
+    fn log_file(&self) -> Option<FileId> {
+        let mut path = self.path.clone().into_os_string();
+        path.push("-wal");
+        Self::file_at(Path::new(&path))
+    }
+
+    fn file_at(path: &Path) -> Option<FileId> {
+        let found = stat(path).ok()?;
         #[allow(clippy::useless_conversion, reason = "the widths differ by platform")]
         Some(FileId { device: found.st_dev.into(), inode: found.st_ino.into() })
     }
 
-    /// Fails where the file at the path is not the one that was opened.
-    pub(super) fn check(&self, opened: FileId) -> Result<(), StoreError> {
-        match self.file() {
-            Some(found) if found == opened => Ok(()),
-            Some(_) => Err(StoreError::Replaced("another file is at its path now")),
-            None => Err(StoreError::Replaced("its file is gone")),
+    /// Fails where the files at the path are not those that were opened.
+    pub(super) fn check(&self, opened: Files) -> Result<(), StoreError> {
+        match (self.file(), self.log_file()) {
+            (Some(main), Some(log)) if (Files { main, log }) == opened => Ok(()),
+            (None, _) => Err(StoreError::Replaced("its file is gone")),
+            (Some(main), _) if main != opened.main => Err(StoreError::Replaced("another file is at its path now")),
+            _ => Err(StoreError::Replaced("its write-ahead log was taken away")),
         }
     }
 
@@ -146,11 +165,26 @@ impl Place {
         Direct::writer(&self.path, self.pages_max)
     }
 
-    /// Opens for reading what is there.
-    pub(super) fn open(&self) -> Result<Open, StoreError> {
-        let file = self.file().ok_or(StoreError::Replaced("its file is gone"))?;
+    /// Opens for reading what is there. `before` is what was open.
+    pub(super) async fn open(&self, before: Option<Files>) -> Result<Open, StoreError> {
+        const DOING: &str = "opening the database";
+        let main = self.file().ok_or(StoreError::Replaced("its file is gone"))?;
+        // SQLite would take it for this file's own, and make one database of the pages of two.
+        if before.is_some_and(|before| before.main != main && self.log_file() == Some(before.log)) {
+            return Err(StoreError::Replaced(
+                "beside the file at its path lies another's write-ahead log: take that away",
+            ));
+        }
+        // What was put here may be a copy, which has no write-ahead log, and who only reads cannot turn it on.
+        let mut preparing = self.options().connect().await.map_err(failed(DOING))?;
+        self.write_ahead(&mut preparing).await?;
         let reading = self.options().read_only(true);
-        let tail = Direct::reader(&self.path, self.deadline).map_err(failed("opening the database"))?;
+        let tail = Direct::reader(&self.path, self.deadline).map_err(failed(DOING))?;
+        // The first to read makes the write-ahead log, and as long as somebody has it open nobody takes it away.
+        tail.all("SELECT epoch FROM meta", &[]).map_err(failed(DOING))?;
+        let log = self.log_file().ok_or(StoreError::Replaced("its write-ahead log was taken away"))?;
+        let files = Files { main, log };
+        preparing.close().await.map_err(failed(DOING))?;
         let place = self.clone();
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
@@ -159,12 +193,12 @@ impl Place {
             .max_lifetime(None)
             .test_before_acquire(false)
             .after_connect(move |_, _| {
-                let same = place.check(file).map_err(|error| sqlx::Error::Configuration(error.into()));
+                let same = place.check(files).map_err(|error| sqlx::Error::Configuration(error.into()));
                 Box::pin(std::future::ready(same))
             })
             .connect_lazy_with(reading);
-        self.check(file)?;
-        Ok(Open { file, readers, tail: Mutex::new(tail) })
+        self.check(files)?;
+        Ok(Open { files, readers, tail: Mutex::new(tail) })
     }
 
     /// Writes a copy as of one moment.

@@ -21,7 +21,7 @@ use crate::store::{StoreError, StoreOptions, WriteError, Written};
 
 use super::direct::{Direct, OwnRow};
 use super::log;
-use super::place::{FileId, Open, Place};
+use super::place::{Files, Open, Place};
 use super::sql::{self, Arg, args, failed, get, parsed};
 
 /// Jobs that may wait. Above it callers wait for room: 1024 small writes are less than a tenth of a second's work.
@@ -292,7 +292,7 @@ impl Queue {
 
 /// The connection that writes.
 struct Held {
-    file: FileId,
+    files: Files,
     connection: Direct,
     /// Whether a commit waits for the disk.
     lasting: bool,
@@ -365,15 +365,15 @@ impl Writer {
         const COMMIT: &str = "COMMIT";
         const CLEAR_AND_COMMIT: &str =
             "UPDATE acting SET label = NULL, session = NULL, at = NULL, summary = NULL, mark = NULL; COMMIT";
-        let opened = self.open.load().file;
+        let opened = self.open.load().files;
         self.place.check(opened)?;
         let mut held = match self.connection.take() {
-            Some(held) if held.file == opened => held,
+            Some(held) if held.files == opened => held,
             _ => {
                 self.data_version = None;
                 let connection = self.place.writer().map_err(failed("opening the database"))?;
                 self.place.check(opened)?;
-                Held { file: opened, connection, lasting: true }
+                Held { files: opened, connection, lasting: true }
             }
         };
         let lasting = jobs.iter().any(|job| job.lasts());
@@ -399,6 +399,8 @@ impl Writer {
         let commit = if transaction.acted { CLEAR_AND_COMMIT } else { COMMIT };
         transaction.execute(commit, vec![]).map_err(failed("committing"))?;
         let changes = transaction.changes;
+        // What went into a file that was taken away meanwhile is not acknowledged, for nobody will find it there.
+        self.place.check(opened)?;
         self.connection = Some(held);
         Ok((epoch, changes, others))
     }
