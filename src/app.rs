@@ -270,6 +270,13 @@ impl App {
             issuer: issuer.clone(),
         };
         lifecycle.spawn("secrets", secrets.follow(feed.clone(), epoch, lifecycle.token()));
+        let (writing, stop) = (Arc::clone(&store), lifecycle.token());
+        lifecycle.spawn("store", async move {
+            tokio::select! {
+                () = writing.ended() => {}
+                () = stop.cancelled() => {}
+            }
+        });
         lifecycle.spawn(
             "expire",
             expire(feed.clone(), Arc::clone(&store), Arc::clone(&clock), Arc::clone(&random), lifecycle.token()),

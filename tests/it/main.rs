@@ -7,6 +7,7 @@ mod admin;
 mod canary;
 mod client;
 mod company;
+mod crashes;
 mod database;
 mod decisions;
 mod errors;

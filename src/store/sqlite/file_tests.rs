@@ -245,6 +245,33 @@ async fn the_disk_is_waited_for_wherever_something_must_last() {
     assert_eq!(queue.write(Asking::<true>).await.unwrap(), 2);
 }
 
+/// What no work should do.
+struct Panicking;
+
+impl Work for Panicking {
+    type Answer = ();
+
+    fn run(&mut self, _: &mut Transaction<'_>) -> Result<(), Fault> {
+        panic!("on purpose")
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_dies_is_known_to_be_dead() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("permcast.db");
+    let store = started(&path, options()).await;
+    store.write(unit(vec![add_user("ben")])).await.unwrap();
+    assert!(futures_util::poll!(Box::pin(store.ended())).is_pending());
+    let (died, beside) = tokio::join!(store.queue.write(Panicking), store.write(unit(vec![add_user("cleo")])));
+    assert!(matches!(died, Err(Fault::Store(StoreError::Unavailable { .. }))), "{died:?}");
+    assert!(matches!(beside, Err(WriteError::Store(StoreError::Unavailable { .. }))), "{beside:?}");
+    store.ended().await;
+    store.close().await;
+    let again = started(&path, options()).await;
+    assert_eq!(head(&again).await.get(), 1, "what shared the batch with it was not done");
+}
+
 /// The shell in a transaction that it does not end.
 async fn holding_the_lock(path: &Path) -> tokio::process::Child {
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};

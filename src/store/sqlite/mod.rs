@@ -28,8 +28,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
-use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{
@@ -54,8 +54,8 @@ pub struct SqliteStore {
     open: Arc<ArcSwap<Open>>,
     clock: Arc<dyn Clock>,
     queue: Queue,
-    /// Ends when the writer has.
-    writer: Mutex<Option<oneshot::Receiver<()>>>,
+    /// Cancelled when the writer has ended, in whatever way.
+    writer: CancellationToken,
 }
 
 impl SqliteStore {
@@ -103,13 +103,14 @@ impl SqliteStore {
         place.prepare(random).await?;
         let open = Arc::new(ArcSwap::from_pointee(place.open(None).await?));
         let (queue, writer) = Writer::new(place.clone(), Arc::clone(&open), options, Arc::clone(&clock));
-        let (ended, end) = oneshot::channel();
+        let ended = CancellationToken::new();
+        let guard = ended.clone().drop_guard();
         // Owned by this store: `close` stops it and waits. A thread, for SQLite works on the thread that asks.
         std::thread::spawn(move || {
+            let _guard = guard;
             writer.run();
-            drop(ended);
         });
-        Ok(Self { place, open, clock, queue, writer: Mutex::new(Some(end)) })
+        Ok(Self { place, open, clock, queue, writer: ended })
     }
 
     fn now(&self) -> Timestamp {
@@ -361,11 +362,13 @@ impl Store for SqliteStore {
         }
     }
 
+    async fn ended(&self) {
+        self.writer.cancelled().await;
+    }
+
     async fn close(&self) {
-        if let Some(ended) = self.writer.lock().await.take() {
-            self.queue.close().await;
-            let _ = ended.await;
-        }
+        self.queue.close().await;
+        self.writer.cancelled().await;
         self.open.load().readers.close().await;
     }
 }
