@@ -118,6 +118,7 @@ impl Bench {
             peers,
             propagation,
             outlet,
+            random,
             heard,
         };
         let stop = CancellationToken::new();
