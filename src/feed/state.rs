@@ -1,12 +1,12 @@
 //! What is to be done with what was heard and read. Pure: no clock, no waiting.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::domain::{Boottime, Change, Effect, Epoch, Seq, Target, Timestamp};
 use crate::store::TailPage;
 
-/// Positions above the applied one that are remembered; beyond it the tail shows them again, which costs nothing.
-const AHEAD_MAX: usize = 65_536;
+/// Hints that are remembered until the tail shows the same; what is forgotten is applied again, which costs nothing.
+const HINTED_MAX: usize = 65_536;
 
 /// The position of one replica in one epoch of the log.
 #[derive(Debug)]
@@ -14,8 +14,10 @@ pub struct State {
     epoch: Epoch,
     /// Everything up to here is applied.
     applied: Seq,
-    /// Applied, too, though something before them is missing.
-    ahead: BTreeSet<Seq>,
+    /// The tail has shown everything up to here.
+    read: Seq,
+    /// What hints said beyond that, applied too: the tail has the last word on each.
+    hinted: BTreeMap<Seq, Change>,
     /// What was seen with own eyes: what nobody else needs to be believed for.
     seen: Seen,
 }
@@ -85,7 +87,7 @@ pub enum Verdict {
 impl State {
     /// At a position from which on every row will be read.
     pub fn new(epoch: Epoch, applied: Seq) -> Self {
-        Self { epoch, applied, ahead: BTreeSet::new(), seen: Seen::default() }
+        Self { epoch, applied, read: applied, hinted: BTreeMap::new(), seen: Seen::default() }
     }
 
     /// The epoch.
@@ -100,7 +102,7 @@ impl State {
 
     /// What to ask the tail for, now.
     pub fn ask(&self, known: Seq, begun: Boottime) -> Question {
-        Question { after: self.applied, known, seen: self.seen.for_sure(), begun }
+        Question { after: self.read, known, seen: self.seen.for_sure(), begun }
     }
 
     /// Takes changes that were committed here, in the order of their commits.
@@ -111,8 +113,8 @@ impl State {
         self.on_hint(epoch, changes)
     }
 
-    /// Takes changes that a commit here or a sealed message spoke of. They are true, but may come twice, late, out of
-    /// order or not at all.
+    /// Takes changes that a commit here or a sealed message spoke of. They may come twice, late, out of order or not at all;
+    /// and where somebody lets a copy of the database talk on the same broker, they may not even be true.
     pub fn on_hint(&mut self, epoch: Epoch, changes: Vec<Change>) -> Plan {
         if epoch != self.epoch {
             // One of us is behind a restore; the tail knows who.
@@ -120,12 +122,13 @@ impl State {
         }
         let mut apply = Vec::with_capacity(changes.len());
         for change in changes {
-            if change.seq > self.applied && self.ahead.insert(change.seq) {
+            if change.seq > self.read && !self.was_hinted(&change) {
+                self.hinted.insert(change.seq, change.clone());
                 apply.push(change);
             }
         }
         self.close_up();
-        Plan { apply, applied: self.applied, fetch: !self.ahead.is_empty(), ..Plan::default() }
+        Plan { apply, applied: self.applied, fetch: self.lacks_some(), ..Plan::default() }
     }
 
     /// Takes what the tail answered.
@@ -151,7 +154,7 @@ impl State {
             plan.missing += self.missing_between(read, change.seq, change.at, &mut plan.apply);
             written = change.at;
             read = read.max(change.seq);
-            if change.seq > self.applied && !self.ahead.contains(&change.seq) {
+            if change.seq > self.read && !self.was_hinted(&change) {
                 plan.apply.push(change);
             }
         }
@@ -160,39 +163,46 @@ impl State {
             read = read.max(page.head);
             plan.confirm = Some(begun);
         }
-        self.applied = self.applied.max(read);
+        self.read = self.read.max(read);
+        self.hinted = self.hinted.split_off(&self.read.next());
+        self.applied = self.applied.max(self.read);
         self.close_up();
         plan.applied = self.applied;
-        plan.fetch = !page.complete || !self.ahead.is_empty();
+        plan.fetch = !page.complete || self.lacks_some();
         Verdict::Go(plan)
     }
 
-    /// Positions strictly between the two that nobody has shown us. What they touched cannot be known, so everyone.
+    /// Positions strictly between the two, which the log lacks. What they touched cannot be known, whatever a hint said of
+    /// them, so everyone.
     fn missing_between(&self, read: Seq, next: Seq, at: Timestamp, apply: &mut Vec<Change>) -> u64 {
-        let first = read.max(self.applied).next();
+        let first = read.max(self.read).next();
         if first >= next {
             return 0;
         }
-        let shown = self.ahead.range(first..next).count() as u64;
-        let missing = (next.get() - first.get()) - shown;
-        if missing > 0 {
-            let seq = Seq::new(next.get() - 1).expect("a position below another is a position");
-            apply.push(Change { seq, at, target: Target::Everyone, effect: Effect::Changed });
-        }
-        missing
+        let seq = Seq::new(next.get() - 1).expect("a position below another is a position");
+        apply.push(Change { seq, at, target: Target::Everyone, effect: Effect::Changed });
+        next.get() - first.get()
     }
 
-    /// Moves up over what was applied ahead.
+    /// Moves up over what was applied ahead of something that was missing.
     fn close_up(&mut self) {
-        while let Some(&first) = self.ahead.first()
-            && first <= self.applied.next()
-        {
-            self.ahead.pop_first();
-            self.applied = self.applied.max(first);
+        while self.hinted.contains_key(&self.applied.next()) {
+            self.applied = self.applied.next();
         }
-        while self.ahead.len() > AHEAD_MAX {
-            self.ahead.pop_last();
+        while self.hinted.len() > HINTED_MAX {
+            self.hinted.pop_last();
         }
+    }
+
+    /// Whether a hint said the same of this position. One that said otherwise counts for nothing.
+    fn was_hinted(&self, change: &Change) -> bool {
+        let said = self.hinted.get(&change.seq);
+        said.is_some_and(|said| said.target == change.target && said.effect == change.effect)
+    }
+
+    /// Whether a hint was ahead of something that nobody has shown yet.
+    fn lacks_some(&self) -> bool {
+        self.hinted.last_key_value().is_some_and(|(&last, _)| last > self.applied)
     }
 }
 

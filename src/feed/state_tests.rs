@@ -150,14 +150,62 @@ fn a_number_missing_in_the_log_touches_everyone() {
 }
 
 #[test]
-fn what_a_hint_has_shown_is_not_missing() {
+fn what_only_a_hint_has_shown_is_missing_all_the_same() {
     let mut state = State::new(epoch(), Seq::ZERO);
     let _ = state.on_hint(epoch(), vec![change(2)]);
     let plan = go(state.on_tail(page(&[1, 3], 3, true), asked(Seq::ZERO, Seq::ZERO)));
-    assert_eq!((plan.missing, plan.apply, plan.applied), (0, vec![change(1), change(3)], seq(3)));
+    let everyone = Change { target: Target::Everyone, ..change(2) };
+    assert_eq!((plan.missing, plan.apply, plan.applied), (1, vec![change(1), everyone, change(3)], seq(3)));
+}
+
+/// The same position, and something else that happened.
+fn otherwise(number: u64) -> Change {
+    Change { target: Target::User { tenant: TenantName::first(), user: "cleo".parse().unwrap() }, ..change(number) }
+}
+
+#[test]
+fn the_log_has_the_last_word_on_what_a_hint_said() {
+    let mut state = State::new(epoch(), Seq::ZERO);
+    let plan = state.on_hint(epoch(), vec![change(1), otherwise(2), change(3)]);
+    assert_eq!((plan.apply.len(), plan.applied), (3, seq(3)));
+    // A second hint may know better, and is not the last word, either.
+    assert_eq!(state.on_hint(epoch(), vec![change(2), change(3)]).apply, [change(2)]);
+    assert_eq!(state.on_hint(epoch(), vec![otherwise(2)]).apply, [otherwise(2)]);
+    let plan = go(state.on_tail(page(&[1, 2, 3], 3, true), state.ask(seq(3), BEGUN)));
+    assert_eq!((plan.apply, plan.applied, plan.missing), (vec![change(2)], seq(3), 0));
+    let question = state.ask(seq(3), BEGUN);
+    assert_eq!(question.after, seq(3), "and has said it");
+    assert!(state.on_hint(epoch(), vec![otherwise(1), otherwise(3)]).apply.is_empty());
 }
 
 proptest! {
+    /// Whatever hints say, true or not: what the tail has shown was applied as the log has it.
+    #[test]
+    fn what_the_tail_has_shown_is_applied_whatever_was_said(
+        steps in proptest::collection::vec((0..3u8, 1..30u64, 0..5u64), 0..60),
+        head in 1..30u64,
+    ) {
+        let mut state = State::new(epoch(), Seq::ZERO);
+        let mut applied = BTreeSet::new();
+        for (kind, at, length) in steps {
+            let numbers = at..=(at + length).min(head);
+            let plan = match kind {
+                0 => state.on_hint(epoch(), numbers.map(change).collect()),
+                1 => state.on_hint(epoch(), numbers.map(otherwise).collect()),
+                _ => {
+                    let after = state.ask(Seq::ZERO, BEGUN).after;
+                    let end = (after.get() + length).min(head);
+                    let numbers: Vec<u64> = (after.get() + 1..=end).collect();
+                    go(state.on_tail(page(&numbers, head, end == head), asked(after, Seq::ZERO)))
+                }
+            };
+            applied.extend(plan.apply.iter().filter(|own| **own == change(own.seq.get())).map(|own| own.seq.get()));
+            for number in 1..=state.ask(Seq::ZERO, BEGUN).after.get() {
+                prop_assert!(applied.contains(&number), "{number} passed over");
+            }
+        }
+    }
+
     /// However hints are lost, repeated and reordered and pages cut: each change of the log is applied exactly once, the
     /// applied position never passes one that is not, and a last complete read brings everything.
     #[test]
@@ -184,13 +232,13 @@ proptest! {
                 let hint = (at..=(at + length).min(head)).map(change).collect();
                 check(state.on_hint(epoch(), hint))?;
             } else {
-                let after = state.applied();
+                let after = state.ask(Seq::ZERO, BEGUN).after;
                 let end = (after.get() + length).min(head);
                 let numbers: Vec<u64> = (after.get() + 1..=end).collect();
                 check(go(state.on_tail(page(&numbers, head, end == head), asked(after, Seq::ZERO))))?;
             }
         }
-        let after = state.applied();
+        let after = state.ask(Seq::ZERO, BEGUN).after;
         let numbers: Vec<u64> = (after.get() + 1..=head).collect();
         let plan = go(state.on_tail(page(&numbers, head, true), asked(after, Seq::ZERO)));
         prop_assert!(!plan.fetch && plan.confirm == Some(BEGUN));

@@ -4,7 +4,8 @@
 //! `token::sessions` do it: the driving of the feed, the cache's entries of users and roles, the making of tokens from what
 //! was found fresh or is read at several moments. The database is the truth: a log, and what it speaks of.
 //!
-//! Faults: hints lost, doubled, late by longer than any token lives, of another epoch; reads of the log slow, failing, cut
+//! Faults: hints lost, doubled, late by longer than any token lives, of another epoch, untrue at a position of this log;
+//! replicas that are heard by nobody or hear nobody; reads of the log slow, failing, cut
 //! into pages; an older copy in the database's place before one replica or before all, a restore; rows missing in the log; replicas that crash, start late,
 //! stop for a while, are cut off; writes past every replica; floors at their hard cap.
 //!
@@ -14,7 +15,8 @@
 //!
 //! Not modelled: threads (a replica does one thing at a time), the socket's states and refreshes in place, thin
 //! connections, single-flight loads, expiring grants, keys and lockdown, forged messages (the seal stops them before the
-//! feed), a copy that is younger than everything known here (the file's identity tells that one), the loss of what no replica
+//! feed), a copy that is younger than everything known here (the file's identity tells that one), what a replica makes between something untrue that it
+//! heard and its next read of the log, the loss of what no replica
 //! has read yet, be it known to some by a hint.
 
 #![allow(clippy::unwrap_used)]

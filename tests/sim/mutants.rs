@@ -8,6 +8,8 @@ pub(crate) enum Mutant {
     IgnoreKnown,
     /// A log that lacks what was seen of it is believed.
     IgnoreSeen,
+    /// What a hint has said is not read again.
+    BelieveHints,
     /// A hint moves the position over what is missing.
     AdvanceOverGap,
     /// A user's change evicts and raises nothing.
@@ -52,6 +54,7 @@ pub(crate) const ALL: &[Mutant] = &[
     Mutant::ConfirmAtEnd,
     Mutant::IgnoreKnown,
     Mutant::IgnoreSeen,
+    Mutant::BelieveHints,
     Mutant::AdvanceOverGap,
     Mutant::EvictWithoutRaise,
     Mutant::StampAfterLoad,

@@ -1,7 +1,7 @@
 //! One replica: the real feed state, floors, position and hub, driven as `feed::task` drives them, beside a model of the
 //! cache. Every deliberate bug of the glue is named where it would sit.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +82,10 @@ pub(crate) struct Replica {
     pub(crate) slept_since: u64,
     pub(crate) failing_until: u64,
     pub(crate) cut_off_until: u64,
+    /// Until when nobody hears what it says.
+    pub(crate) mute_until: u64,
+    /// Positions of which it was told something untrue, until the log has shown them.
+    pub(crate) misled: BTreeSet<u64>,
     /// The head of an older copy that lies at the database's place.
     pub(crate) copy: Option<u64>,
     /// The history from which it last read.
@@ -118,6 +122,8 @@ impl Replica {
             slept_since: 0,
             failing_until: 0,
             cut_off_until: 0,
+            mute_until: 0,
+            misled: BTreeSet::new(),
             copy: None,
             life,
             mixed: false,
@@ -145,6 +151,7 @@ impl Replica {
         let start = database.position_at(now.saturating_sub(REMEMBER));
         let epoch = epoch_of(database.epoch);
         (self.life, self.mixed) = (database.life, false);
+        self.misled.clear();
         if self.applied.epoch() != epoch {
             let generation = self.applied.next_generation();
             if !self.is(Mutant::EpochWithoutFloors) {
@@ -166,6 +173,9 @@ impl Replica {
         let mut question = state.ask(known, Boottime(Duration::from_millis(now)));
         if self.is(Mutant::IgnoreSeen) {
             question.seen.clear();
+        }
+        if self.is(Mutant::BelieveHints) {
+            question.after = state.applied();
         }
         let take_at = now + take_after;
         self.reading = Some(Reading { question, take_at, due: take_at + due_after, taken: None });
@@ -205,8 +215,11 @@ impl Replica {
         let complete = page.complete;
         let state = self.state.as_mut()?;
         let shown: Vec<Change> = page.changes.clone();
-        match state.on_tail(page, question) {
+        let verdict = state.on_tail(page, question);
+        let read = state.ask(Seq::ZERO, begun).after.get();
+        match verdict {
             Verdict::Go(mut plan) => {
+                self.misled.retain(|&seq| seq > read);
                 if self.copy.is_none() {
                     (self.life, self.mixed) = (database.life, false);
                 }
@@ -248,6 +261,15 @@ impl Replica {
             self.next_read = self.next_read.min(now + 1);
         }
         self.carry_out(&plan, false);
+    }
+
+    /// It hears something of this epoch that is not true.
+    pub(crate) fn mislead(&mut self, epoch: usize, change: Change, now: u64) {
+        let Some(state) = &self.state else { return };
+        if change.seq > state.ask(Seq::ZERO, Boottime::default()).after {
+            self.misled.insert(change.seq.get());
+        }
+        self.hint(epoch, false, vec![change], now);
     }
 
     /// As `Feed::saw`.
@@ -314,7 +336,8 @@ impl Replica {
         }
         let Some(horizon) = horizon else { return };
         for entry in self.entries.values_mut() {
-            if self.mutant == Some(Mutant::RestampAll) || self.floors.is_fresh(&entry.basis) {
+            let fresh = self.misled.is_empty() && self.floors.is_fresh(&entry.basis);
+            if fresh || self.mutant == Some(Mutant::RestampAll) {
                 entry.basis = entry.basis.clone().restamped(self.applied.stamp());
             }
         }

@@ -2,7 +2,7 @@
 
 use permcast::domain::Effect;
 
-use crate::database::{ROLES, TENANTS, Touched, USERS};
+use crate::database::{ROLES, Row, TENANTS, Touched, USERS};
 use crate::mutants::Mutant;
 use crate::replica::REMEMBER;
 use crate::rng::Rng;
@@ -30,7 +30,12 @@ pub(crate) enum Kind {
     TakeBack,
     LoseRow,
     Retain,
+    Mute,
+    Mislead,
 }
+
+/// The epoch of a log that is none of ours.
+const NOWHERE: usize = 255;
 
 /// One step, with the seed of its own choices.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +65,10 @@ const WEIGHTS: &[(Kind, u64)] = &[
     (Kind::Retain, 1),
 ];
 
+/// What happens on the broker beside. A third of the seeds is drawn without it, as all were once, so that what these found
+/// is played as it was.
+const BESIDE: &[Kind] = &[Kind::Mute, Kind::Mislead, Kind::Mislead];
+
 pub(crate) const STEPS: usize = 60;
 
 /// The steps of a seed, and how many floors a replica may hold in it.
@@ -76,6 +85,13 @@ pub(crate) fn draw(seed: u64) -> (Vec<Step>, usize) {
             here
         });
         steps.push(Step(kind.unwrap().0, rng.next()));
+    }
+    if seed % 3 != 2 {
+        let mut rng = Rng(!seed);
+        for _ in 0..=rng.below(5) {
+            let at = 2 + rng.index(steps.len() - 2);
+            steps.insert(at, Step(BESIDE[rng.index(BESIDE.len())], rng.next()));
+        }
     }
     (steps, floors_max)
 }
@@ -128,7 +144,8 @@ fn take(world: &mut World, Step(kind, seed): Step) -> Checked {
         }
         Kind::Connect if !world.tokens.is_empty() => world.connect(number, rng.index(world.tokens.len())),
         Kind::Announce => {
-            let version = world.replicas[number].as_ref().map(|replica| replica.applied.version());
+            let speaker = world.replicas[number].as_ref().filter(|replica| now >= replica.mute_until);
+            let version = speaker.map(|replica| replica.applied.version());
             let to = rng.index(REPLICAS);
             if let (Some(version), Some(to)) = (version, world.replicas[to].as_mut()) {
                 to.saw(version, now);
@@ -154,6 +171,7 @@ fn take(world: &mut World, Step(kind, seed): Step) -> Checked {
             let writes = rng.below(5);
             world.take_back(|world| (0..writes).for_each(|_| commit(world, &mut rng)))?;
         }
+        Kind::Mislead => mislead(world, &mut rng, number),
         Kind::LoseRow => {
             let length = world.database.rows.len();
             if let Some(back) = (length > 0).then(|| rng.index(length.min(3))) {
@@ -172,6 +190,7 @@ fn take(world: &mut World, Step(kind, seed): Step) -> Checked {
                     replica.slept += now - replica.slept_since;
                     return Ok(());
                 }
+                Kind::Mute => replica.mute_until = now + rng.below(10_000),
                 Kind::CutOff => replica.cut_off_until = now + rng.below(10_000),
                 Kind::Fail => replica.failing_until = now + rng.below(6_000),
                 // Told from the true one only by ending before what was known when a read began; the file's identity, which
@@ -212,4 +231,20 @@ fn commit(world: &mut World, rng: &mut Rng) {
         |by: &usize| *by < REPLICAS && world.replicas[*by].as_ref().is_some_and(|replica| replica.can_read(world.now));
     let by = Some(by).filter(can_write);
     world.committed(&row, by);
+}
+
+/// Another deployment is heard: one with a log of its own, or a copy of this database that has gone its own way since, and so
+/// has this epoch, this seal, and something else at a position of this log.
+fn mislead(world: &mut World, rng: &mut Rng, number: usize) {
+    let head = world.database.head();
+    let Some(replica) = world.replicas[number].as_mut().filter(|replica| !replica.paused && head > 0) else { return };
+    let position = head - rng.below(head.min(4));
+    let (tenant, user) = (rng.index(TENANTS), rng.index(USERS));
+    let effect = if rng.once_in(5) { Effect::Suspended } else { Effect::Changed };
+    let row = Row { seq: position, at: world.now, touched: Touched::User(tenant, user), effect, kept: true };
+    if rng.once_in(3) {
+        replica.hint(NOWHERE, false, vec![row.change()], world.now);
+    } else {
+        world.mislead(number, row.change());
+    }
 }

@@ -121,7 +121,8 @@ impl World {
         self.lives[self.database.life].rows.push(row.clone());
         let Some(by) = by.filter(|&by| self.running(by)) else { return };
         for to in 0..REPLICAS {
-            if to != by && self.rng.once_in(6) {
+            let mute = self.replicas[by].as_ref().is_some_and(|replica| self.now < replica.mute_until);
+            if to != by && (self.rng.once_in(6) || mute) {
                 continue;
             }
             for _ in 0..=u8::from(to != by && self.rng.once_in(8)) {
@@ -148,6 +149,14 @@ impl World {
         self.begin_epoch();
         // A copy that lay there was an older one of another life.
         self.replicas.iter_mut().flatten().for_each(|replica| replica.copy = None);
+    }
+
+    /// A replica hears of this log something that is not true. Of what it makes before it has read the log it could not say
+    /// how old that is, so nothing is made.
+    pub(crate) fn mislead(&mut self, number: usize, change: Change) {
+        let Some(replica) = self.replicas[number].as_mut() else { return };
+        replica.mislead(self.database.epoch, change, self.now);
+        self.mintings.retain(|minting| minting.replica != number);
     }
 
     fn begin_epoch(&mut self) {
@@ -201,7 +210,7 @@ impl World {
 
     pub(crate) fn mint(&mut self, replica: usize, session: usize, fat: bool) {
         let Some(at) = self.replicas[replica].as_ref().filter(|replica| !replica.paused) else { return };
-        if !at.can_read(self.now) || at.lag(self.now) > MAX_STALENESS {
+        if !at.can_read(self.now) || at.lag(self.now) > MAX_STALENESS || !at.misled.is_empty() {
             return;
         }
         let Some(live) = self.database.session(session) else { return };
@@ -432,7 +441,7 @@ impl World {
             let replica = self.replicas[number].as_mut().unwrap();
             replica.paused = false;
             replica.copy = None;
-            (replica.failing_until, replica.cut_off_until) = (0, 0);
+            (replica.failing_until, replica.cut_off_until, replica.mute_until) = (0, 0, 0);
         }
         self.check()?;
         // A read begun before may take its time; then two more, the second for a new epoch.
@@ -525,7 +534,7 @@ fn judge(lives: &[Life], parts: &[Part], replica: &Replica, lag: u64, now: u64) 
         let too_late = |at: u64| lag <= MAX_STALENESS && at + MAX_STALENESS < now;
         for row in life.rows.iter().filter(|row| row.seq > part.read_at && row.touches(part.on)) {
             // What this replica applied was of the history from which it reads.
-            if row.seq <= applied && replica.life == part.life && !replica.mixed {
+            if row.seq <= applied && replica.life == part.life && !replica.mixed && !replica.misled.contains(&row.seq) {
                 return Err(format!("{part:?} was touched by {row:?}, and {applied} is applied"));
             }
             if too_late(row.at) {
