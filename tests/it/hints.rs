@@ -146,7 +146,11 @@ impl Intruder {
 
     /// That ben has changed, at this position.
     fn changes(&self, version: Version, origin: &str) -> (String, Vec<u8>) {
-        let target = Target::User { tenant: "default".parse().unwrap(), user: "ben".parse().unwrap() };
+        self.changes_of("ben", version, origin)
+    }
+
+    fn changes_of(&self, user: &str, version: Version, origin: &str) -> (String, Vec<u8>) {
+        let target = Target::User { tenant: "default".parse().unwrap(), user: user.parse().unwrap() };
         let change = Change { seq: version.seq, at: Timestamp::from_millis(0), target, effect: Effect::Changed };
         let message = ChangesMessage { epoch: version.epoch, origin: origin.to_owned(), changes: vec![change] };
         (format!("permcast.v1.{}.changes.default", self.deployment), message.encode())
@@ -257,6 +261,34 @@ async fn what_is_sealed_and_no_message_or_an_old_one_makes_nobody_stale() {
     witness.takes_effect(&version).await;
     witness.is_left_alone().await;
     witness.change().await;
+}
+
+/// A copy of the database that somebody tries things on, with the same epoch and the same key, talks on the same broker.
+#[tokio::test]
+async fn the_log_has_the_last_word_on_what_was_said_of_it() {
+    let wired = Wired::start(&[]).await;
+    let mut witness = Witness::new(&wired.cluster).await;
+    let copy = Intruder::new(&wired.nats.url, "default", &seal_key(&wired.cluster)).await;
+    for _ in 0..3 {
+        let head: Version = witness.turn().await.parse().unwrap();
+        witness.takes_effect(&head.to_string()).await;
+        // What the copy says of the next position is heard, and what is true of it is not.
+        let mut heard = 0;
+        wired.from_b.rule(Way::Down, move |subject| {
+            heard += u32::from(hint(subject));
+            if hint(subject) && heard > 1 { Fate::Drop } else { Fate::Pass }
+        });
+        copy.say_sealed(copy.changes_of("cleo", at(&head, head.seq.get() + 1), "x")).await;
+        until("what the copy says", async || {
+            let ready = witness.ready().await;
+            (seq(ready.body["pv"].as_str().unwrap()) == head.seq.get() + 1).then_some(())
+        })
+        .await;
+        let version = witness.turn().await;
+        let took = witness.takes_effect(&version).await;
+        assert!(took < crate::witness::IN_TIME, "{took:?}");
+        wired.from_b.fair(Way::Down);
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::witness::Witness;
 /// Two replicas, each with a way of its own to one broker.
 pub(crate) struct Wired {
     pub(crate) cluster: Cluster,
-    nats: Nats,
+    pub(crate) nats: Nats,
     from_a: Proxy,
     pub(crate) from_b: Proxy,
 }
