@@ -441,7 +441,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Ends when this store can write no more: closed, or by a fault of its own, after which its process is of no use.
     async fn ended(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Closes connections after what is under way.

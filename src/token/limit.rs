@@ -268,7 +268,9 @@ mod tests {
     #[test]
     fn replicas_share_what_all_together_bear() {
         let mut replicas = [Guesses::new(limits()), Guesses::new(limits()), Guesses::new(limits())];
-        replicas.iter_mut().for_each(|guesses| guesses.set_live_replicas(3));
+        for guesses in &mut replicas {
+            guesses.set_live_replicas(3);
+        }
         let ben = attempt("ben", "192.0.2.1");
         let mut admitted = |now| -> usize {
             replicas.iter_mut().map(|guesses| (0..50).filter(|_| guesses.admit(&ben, at(now)).is_ok()).count()).sum()

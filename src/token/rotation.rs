@@ -29,7 +29,7 @@ pub async fn rotate_keys(
         if left.is_zero() {
             match keys.rotate(Actor::System("system"), false, false).await {
                 Ok(written) => {
-                    tracing::info!(version = %written.version, "the signing keys were rotated in their time")
+                    tracing::info!(version = %written.version, "the signing keys were rotated in their time");
                 }
                 // Another replica was faster. What it wrote is read with the log.
                 Err(RotateError::Write(WriteError::Refused { .. })) => {}

@@ -34,7 +34,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     match u16::try_from(payload.len()).unwrap() {
         short @ ..126 => bytes.push(0x80 | u8::try_from(short).unwrap()),
         length => {
-            bytes.push(0x80 | 126);
+            bytes.push(0x80 | 0x7e);
             bytes.extend(length.to_be_bytes());
         }
     }
@@ -214,7 +214,7 @@ async fn a_flood_of_messages_is_closed(over: Over) {
 #[actix_web::test]
 async fn a_size_that_is_announced_is_not_waited_for() {
     let server = serve(Over::Socket);
-    for head in [&[TEXT, 0x80 | 127, 0x3f, 255, 255, 255, 255, 255, 255, 255][..], &[TEXT, 0x80 | 126, 0x40, 1]] {
+    for head in [&[TEXT, 0x80 | 0x7f, 0x3f, 255, 255, 255, 255, 255, 255, 255][..], &[TEXT, 0x80 | 0x7e, 0x40, 1]] {
         let (mut raw, _) = Raw::open(&server, "").await;
         raw.send(head).await;
         assert_eq!(raw.closed().await, 4413);
