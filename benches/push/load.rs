@@ -35,8 +35,9 @@ pub async fn open(subject: &Subject, worker: &mut Worker, connections: usize, pe
         from: 0,
         count: connections,
         per_second,
-        // What the queue of a listening socket holds: beyond it the kernel drops, and a second is lost each time.
-        in_flight: 4_000,
+        // What the kernel's queue of half-open connections holds (tcp_max_syn_backlog): beyond it, it drops, and a second is
+        // lost each time.
+        in_flight: 1_500,
         within_ms: WITHIN_MS,
     };
     worker.ask(&ask).await

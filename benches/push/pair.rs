@@ -39,7 +39,7 @@ pub async fn wide(connections: usize) -> Row {
             from: 0,
             count: half,
             per_second: Some(4_000),
-            in_flight: 4_000,
+            in_flight: 1_500,
             within_ms: 60_000,
         };
         welcome += worker.ask::<Opened>(&ask).await.welcomed_at.len();
@@ -78,7 +78,7 @@ pub async fn death(connections: usize) -> Row {
         from: 0,
         count: connections,
         per_second: Some(4_000),
-        in_flight: 4_000,
+        in_flight: 1_500,
         within_ms: 60_000,
     };
     worker.ask::<Opened>(&ask).await;

@@ -38,8 +38,12 @@ pub fn quantile(values: &[u64], part: f64) -> u64 {
 
 /// A table a measure; programs are lines.
 pub fn print(rows: &[Row]) {
-    let mut measures: Vec<&str> = rows.iter().map(|row| row.measure).collect();
-    measures.dedup();
+    let mut measures: Vec<&str> = Vec::new();
+    for row in rows {
+        if !measures.contains(&row.measure) {
+            measures.push(row.measure);
+        }
+    }
     for measure in measures {
         println!("\n{measure}");
         for row in rows.iter().filter(|row| row.measure == measure) {
