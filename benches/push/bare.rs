@@ -18,7 +18,10 @@ type Sockets = [Mutex<Vec<TcpStream>>; THREADS];
 pub fn run() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build().unwrap();
     let sockets: Arc<Sockets> = Arc::default();
-    let listener = runtime.block_on(listen());
+    let listener = {
+        let _inside = runtime.enter();
+        listen()
+    };
     println!("{}", listener.local_addr().unwrap());
     std::io::stdout().flush().unwrap();
     runtime.spawn(accept(listener, Arc::clone(&sockets)));
@@ -36,7 +39,7 @@ pub fn run() {
     }
 }
 
-async fn listen() -> TcpListener {
+fn listen() -> TcpListener {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     socket.listen(4096).unwrap()

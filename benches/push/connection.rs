@@ -1,6 +1,7 @@
 //! One client: a task that holds a socket, and next to nothing else.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -144,7 +145,7 @@ impl Client {
                 ];
                 let mut text = "CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1}\r\n".to_owned();
                 for (id, subject) in subscribe.iter().enumerate() {
-                    text.push_str(&format!("SUB {subject} {id}\r\n"));
+                    let _ = write!(text, "SUB {subject} {id}\r\n");
                 }
                 text.push_str("PING\r\n");
                 Some(wire::masked(BINARY, text.as_bytes()))
@@ -172,7 +173,7 @@ impl Client {
     ) {
         let at = now();
         let mut heard = |message: &[u8]| {
-            if let Some(seq) = self.told(message) {
+            if let Some(seq) = told(message) {
                 self.clients.told.borrow_mut().push((self.number, seq, at));
                 self.clients.grown.notify_one();
                 if self.clients.act.get() && !self.refreshing.replace(true) {
@@ -208,15 +209,15 @@ impl Client {
         });
     }
 
-    /// The number of the change, where a message tells of one.
-    fn told(&self, message: &[u8]) -> Option<u64> {
-        wire::find(message, b"permissions_changed").and_then(|_| wire::seq(message))
-    }
-
     fn welcomes(&self, message: &[u8]) -> bool {
         let mark: &[u8] = if self.clients.speech == Speech::Nats { b"PONG\r\n" } else { b"welcome" };
         wire::find(message, mark).is_some()
     }
+}
+
+/// The number of the change, where a message tells of one.
+fn told(message: &[u8]) -> Option<u64> {
+    wire::find(message, b"permissions_changed").and_then(|_| wire::seq(message))
 }
 
 /// As the TypeScript client does: waits a part of the time that it was given, then comes for a token, and again when it

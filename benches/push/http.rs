@@ -42,7 +42,7 @@ impl Http {
     }
 
     pub async fn json(&mut self, method: &str, path: &str, token: &str, body: Option<&serde_json::Value>) -> Answer {
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let body = body.map(ToString::to_string).unwrap_or_default();
         self.send(method, path, token, "application/json", &body).await
     }
 

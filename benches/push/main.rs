@@ -184,7 +184,7 @@ async fn fanout(options: &Options, place: &Place, subject: &mut Subject) -> Vec<
 /// A process of clients, with tokens where there are some.
 async fn clients(place: &Place) -> Worker {
     let tokens = place.tokens();
-    if tokens.exists() { Worker::with(&tokens).await } else { Worker::start().await }
+    if tokens.exists() { Worker::with(&tokens).await } else { Worker::start() }
 }
 
 #[derive(Clone, Copy)]

@@ -16,7 +16,7 @@ use super::clock::now;
 /// What a program has not said by then it does not say.
 const STARTED_WITHIN: Duration = Duration::from_secs(30);
 /// What no answer takes.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(300);
+const ANSWERED_WITHIN: Duration = Duration::from_mins(5);
 
 /// A process that ends with its owner.
 pub struct Process {
@@ -149,7 +149,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub async fn start() -> Self {
+    pub fn start() -> Self {
         let mut child =
             myself("clients").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -158,7 +158,7 @@ impl Worker {
 
     /// One that has these tokens.
     pub async fn with(tokens: &Path) -> Self {
-        let mut worker = Self::start().await;
+        let mut worker = Self::start();
         worker.ask::<usize>(&Ask::Tokens(PathBuf::from(tokens))).await;
         worker
     }

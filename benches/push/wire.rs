@@ -75,7 +75,7 @@ fn framed(opcode: u8, payload: &[u8], mask: u8) -> Vec<u8> {
     match u16::try_from(payload.len()).expect("no message here is longer") {
         short @ 0..126 => frame.push(mask | u8::try_from(short).expect("below 126")),
         long => {
-            frame.push(mask | 126);
+            frame.push(mask | 0x7e);
             frame.extend(long.to_be_bytes());
         }
     }

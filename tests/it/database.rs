@@ -63,7 +63,7 @@ async fn a_held_database_refuses_writes_and_goes_on_deciding() {
 #[tokio::test]
 async fn a_database_that_is_held_in_slices_delays_writes_alone() {
     let (cluster, mut witness) = started("deny").await;
-    let mut shell = Shell::open(&cluster.database()).await;
+    let mut shell = Shell::open(&cluster.database());
     let holding = async {
         loop {
             shell.run("BEGIN IMMEDIATE;").await;
@@ -112,7 +112,7 @@ async fn a_database_that_is_gone_for_a_while_lets_nothing_old_through() {
         assert_eq!(ready.status, 200, "both are in the same case, and one outage must not take all out: {ready:?}");
         assert_eq!((&ready.body["database"], &ready.body["broker"]), (&json!("down"), &json!("up")));
         // Somebody takes his right where the database is now, and no replica can know.
-        let mut shell = Shell::open(&gone.away.join("permcast.db")).await;
+        let mut shell = Shell::open(&gone.away.join("permcast.db"));
         shell.run("DELETE FROM user_roles WHERE user = (SELECT no FROM users WHERE id = 'ben');").await;
         shell.kill().await;
         for _ in 0..5 {

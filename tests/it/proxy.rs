@@ -53,13 +53,16 @@ struct Weather {
     pace: Option<u32>,
 }
 
+/// Where bytes go, each with when they may.
+type Outlet = mpsc::Sender<(Instant, Vec<u8>)>;
+
 #[derive(Default)]
 struct Lane {
     weather: Mutex<Weather>,
     rule: Mutex<Option<Rule>>,
     held: Mutex<Vec<Vec<u8>>>,
     /// To the connection made last.
-    outlet: Mutex<Option<mpsc::Sender<(Instant, Vec<u8>)>>>,
+    outlet: Mutex<Option<Outlet>>,
     /// Messages that a rule or the weather did something to.
     struck: AtomicU64,
 }

@@ -91,7 +91,7 @@ async fn what_does_not_come_in_time_is_said_so_in_time() {
     send(demanding(&vera, Method::GET, "/v1/me", &head)).await.ok();
     let away = cluster.directory.path().with_extension("away");
     std::fs::rename(cluster.directory.path(), &away).unwrap();
-    let mut shell = Shell::open(&away.join("permcast.db")).await;
+    let mut shell = Shell::open(&away.join("permcast.db"));
     shell.run("UPDATE users SET status = 'suspended' WHERE id = 'cleo';").await;
     shell.kill().await;
     let next = format!("{}.{}", &head[..8], seq(&head) + 1);

@@ -15,7 +15,7 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    pub(crate) async fn open(database: &Path) -> Self {
+    pub(crate) fn open(database: &Path) -> Self {
         let mut child = Command::new("sqlite3")
             .args(["-bail", "-cmd", ".timeout 5000"])
             .arg(database)
@@ -31,7 +31,7 @@ impl Shell {
 
     /// One that holds the writer's lock.
     pub(crate) async fn holding(database: &Path) -> Self {
-        let mut shell = Self::open(database).await;
+        let mut shell = Self::open(database);
         shell.run("BEGIN IMMEDIATE;").await;
         shell
     }

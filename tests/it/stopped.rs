@@ -54,7 +54,7 @@ async fn its_first_answers_are_from_nothing_that_it_knew() {
         )
     };
     let (me, forward, own, asked, introspected, ended, refreshed, freshness) =
-        stopped(&cluster, &witness, "max", waiting).await;
+        Box::pin(stopped(&cluster, &witness, "max", waiting)).await;
     let refused = |answer: &Answer| matches!(answer.status.as_u16(), 401 | 503);
     for answer in [&me, &forward, &own, &ended] {
         assert!(refused(answer), "{answer:?}");
@@ -99,7 +99,7 @@ async fn connections_learn_of_what_they_missed() {
         soon("an event", told).await;
     };
     let waiting = async { tokio::join!(hello(&ben.access), hello(&max.access), events) };
-    let (stale, over, ()) = stopped(&cluster, &witness, "max", waiting).await;
+    let (stale, over, ()) = Box::pin(stopped(&cluster, &witness, "max", waiting)).await;
     assert!(matches!(&stale, Next::Message(message) if message["type"] == "permissions_changed"), "{stale:?}");
     let revoked = |next: &Next| match next {
         Next::Message(message) => message["type"] == "session_revoked",

@@ -33,7 +33,7 @@ async fn a_herd_is_let_in_by_and_by_and_decisions_go_on() {
         root.get("/v1/me").await.ok();
     }
     assert_eq!(away, Some((503, "1".to_owned())));
-    until("a place", async || sent_away(&client, "").await.is_none().then_some(())).await;
+    Box::pin(until("a place", async || sent_away(&client, "").await.is_none().then_some(()))).await;
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn a_broker_that_one_way_does_not_reach_delays_a_change_by_no_more_than_a_
         way.swallow(direction, true);
         witness.change().await;
         witness.change().await;
-        let replica = if std::ptr::eq(way, &wired.from_a) { &wired.cluster.a } else { &wired.cluster.b };
+        let replica = if std::ptr::eq(way, &raw const wired.from_a) { &wired.cluster.a } else { &wired.cluster.b };
         broker_is(replica, "down").await;
         assert!(way.struck(direction) > 0, "nothing went that way");
         way.swallow(direction, false);

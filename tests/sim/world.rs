@@ -184,7 +184,8 @@ impl World {
         // Nor is anything lost that came to some replica by a hint alone, so far: the next read would have shown it.
         let by_hint_alone = |replica: &Replica| {
             replica.life == self.database.life
-                && replica.applied.stamp().seq() > replica.seen().map_or(Default::default(), |seen| seen.seq)
+                && replica.applied.stamp().seq()
+                    > replica.seen().map_or(permcast::domain::Seq::default(), |seen| seen.seq)
         };
         let running = || self.replicas.iter().flatten();
         if !running().any(|replica| sees(&replica)) || running().any(by_hint_alone) {
