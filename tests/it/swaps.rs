@@ -117,7 +117,8 @@ async fn nothing_is_decided_or_acknowledged_while_it_is_gone() {
         std::fs::rename(companion(&database, suffix), companion(&away, suffix)).unwrap();
     }
     let refused = root.delete(TAKE).await;
-    refused.problem(503, "unavailable");
+    // On a slow machine the replica may have ended its trust before.
+    assert_eq!(refused.status, 503, "{refused:?}");
     until("the end of its trust", async || (ben.get("/v1/me").await.status == 503).then_some(())).await;
     assert_eq!(ben.get("/v1/me").await.status, 503);
     let kept = |path: &Path| {
@@ -129,7 +130,9 @@ async fn nothing_is_decided_or_acknowledged_while_it_is_gone() {
         std::fs::rename(companion(&away, suffix), companion(&database, suffix)).unwrap();
     }
     // It is the same again, and nothing is lost or stale.
-    until("its trust", async || (ben.get("/v1/me").await.status == 200).then_some(())).await;
+    for client in [&ben, &root] {
+        until("its trust", async || (client.get("/v1/me").await.status == 200).then_some(())).await;
+    }
     assert_eq!(kept(&database), head);
     root.delete(TAKE).await.version();
 }
