@@ -72,6 +72,18 @@ fn copy(from: &Path, to: &Path, file: &str) {
     }
 }
 
+/// Cargo knows a package by name and version, not by its folder: with the same version, what is built of the copy would
+/// later pass for what is built of the original.
+const MANIFESTS: [&str; 2] = ["Cargo.toml", "Cargo.lock"];
+const VERSION: &str = concat!("version = \"", env!("CARGO_PKG_VERSION"), "\"");
+const OWN_VERSION: &str = concat!("version = \"", env!("CARGO_PKG_VERSION"), "+mutants\"");
+
+fn with_own_version(manifest: &str) -> String {
+    let (before, after) = manifest.split_once("name = \"permcast\"").expect("the package has a name");
+    let after = after.replacen(VERSION, &OWN_VERSION, 1);
+    format!("{before}name = \"permcast\"{after}")
+}
+
 /// A copy of the project beside what was built, its other folders linked.
 fn plant() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -81,7 +93,12 @@ fn plant() -> PathBuf {
     for entry in fs::read_dir(root).unwrap() {
         let name = entry.unwrap().file_name();
         let link = garden.join(&name);
-        if name != "src" && name != "target" && name != ".git" && !link.is_symlink() {
+        if MANIFESTS.iter().any(|manifest| name == *manifest) {
+            if link.is_symlink() {
+                fs::remove_file(&link).unwrap();
+            }
+            put(&link, &with_own_version(&fs::read_to_string(root.join(&name)).unwrap()));
+        } else if name != "src" && name != "target" && name != ".git" && !link.is_symlink() {
             symlink(root.join(&name), link).unwrap();
         }
     }
