@@ -317,8 +317,11 @@ async fn what_was_queued_before_the_close_is_done() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("permcast.db");
     let store = started(&path, options()).await;
-    // More than share one commit. Each is polled once, and so queued.
-    let mut writes: Vec<_> = (0..300).map(|n| Box::pin(store.write(unit(vec![add_user(&format!("u{n}"))])))).collect();
+    // More than share one commit. Each is polled once, whatever that costs this task, and so queued.
+    let mut writes: Vec<_> = (0..300)
+        .map(|n| unit(vec![add_user(&format!("u{n}"))]))
+        .map(|unit| Box::pin(tokio::task::coop::unconstrained(store.write(unit))))
+        .collect();
     for write in &mut writes {
         assert!(futures_util::poll!(write).is_pending());
     }
