@@ -31,9 +31,10 @@ soak: ## the simulator for as long as you like: make soak SCHEDULES=10000000
 DURATION ?= 10m
 SEED ?= $(shell date +%s)
 
-chaos: ## real processes under faults, and a checker: make chaos DURATION=10m SEED=7 FAULTS=nats-kill,replica-stop
+chaos: ## real processes under faults, and a checker: make chaos DURATION=10m SEED=7 FAULTS=nats-kill,replica-stop PACE=1
 	@scripts/need cargo nats-server sqlite3
 	PERMCAST_CHAOS_DURATION=$(DURATION) PERMCAST_CHAOS_SEED=$(SEED) PERMCAST_CHAOS_FAULTS=$(FAULTS) \
+		PERMCAST_CHAOS_PACE=$(PACE) \
 		cargo test --locked --release --test chaos the_guarantee -- --nocapture
 
 bench-push: web ## push under load beside nats-server and a bare loop: make bench-push ARGS="fanout --rounds 3"

@@ -20,7 +20,7 @@ const PAUSE: u64 = 12;
 pub(crate) async fn checker(world: Arc<World>, replica: usize, mut rng: Rng, stop: CancellationToken) {
     let person = Person::new(format!("c{replica}"));
     while !stop.is_cancelled() {
-        tokio::time::sleep(Duration::from_millis(rng.below(PAUSE))).await;
+        world.pause(&mut rng, PAUSE).await;
         let Some(token) = person.token(&world, replica).await else { continue };
         let about = u8::try_from(rng.below(u64::from(USERS))).expect("there are few");
         let asked = (0..=rng.below(4)).map(|_| u8::try_from(rng.below(u64::from(PERMISSIONS))).expect("there are few"));
@@ -64,7 +64,7 @@ pub(crate) async fn bearers(
     stop: CancellationToken,
 ) {
     while !stop.is_cancelled() {
-        tokio::time::sleep(Duration::from_millis(rng.below(PAUSE))).await;
+        world.pause(&mut rng, PAUSE).await;
         let about = rng.index(people.len());
         let person = &people[about];
         let about = u8::try_from(about).expect("there are few");

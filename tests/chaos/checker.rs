@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::commits::Commits;
-use super::history::{Effect, History, Moment, Operation, Outcome, Row, Seq, Touch};
+use super::guests;
+use super::history::{self, Effect, History, Moment, Operation, Outcome, Row, Seq, Touch};
 use super::judge::{self, Truth};
 use super::model::{State, Timeline};
 
@@ -49,6 +50,8 @@ pub(crate) enum Broken {
     WentBack,
     /// A connected client was neither told nor cut off.
     Untold,
+    /// A permission outlived its time.
+    Overstayed,
     TooMuchMemory,
     /// Did not come to rest after the faults.
     Unsettled,
@@ -83,6 +86,8 @@ pub(crate) struct Verdict {
     /// Pairs of a change and a connection that it touched.
     pub(crate) to_be_told: usize,
     pub(crate) slowest_told: Duration,
+    /// The latest yes after a permission's time was over.
+    pub(crate) longest_overstay: Duration,
 }
 
 impl Verdict {
@@ -102,6 +107,7 @@ pub(crate) fn check(history: &History, bounds: &Bounds) -> Verdict {
     judge::decisions(history, &truth, bounds, &mut verdict);
     judge::positions(history, &mut verdict);
     judge::connections(history, &truth, bounds, &mut verdict);
+    guests::check(history, bounds, &mut verdict);
     if history.memory > bounds.memory {
         verdict.add(Broken::TooMuchMemory, Moment::ZERO, format!("{} bytes in one replica", history.memory));
     }
@@ -116,7 +122,9 @@ pub(crate) fn check(history: &History, bounds: &Bounds) -> Verdict {
 /// all of his rows up to the one that was acknowledged are that operation's.
 fn attribute<'a>(history: &'a History, verdict: &mut Verdict) -> Vec<(&'a Operation, Vec<&'a Row>)> {
     let mut rows: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    for row in history.log.iter().filter(|row| row.seq > history.origin) {
+    let guests: Vec<_> = (0..guests::GUESTS).map(history::guest_name).collect();
+    let of_guests = |row: &Row| row.touch.kind == "user" && guests.contains(&row.touch.target);
+    for row in history.log.iter().filter(|row| row.seq > history.origin && !of_guests(row)) {
         rows.entry(&row.actor).or_default().push(row);
     }
     let mut took_place: Vec<(&Operation, Vec<&Row>)> = Vec::new();
@@ -191,6 +199,9 @@ fn replay(history: &History, mut took_place: Vec<(&Operation, Vec<&Row>)>, verdi
     let mut touches: BTreeMap<Touch, Vec<Seq>> = BTreeMap::new();
     for row in &history.log {
         touches.entry(row.touch.clone()).or_default().push(row.seq);
+        if row.ends && row.touch.kind == "user" {
+            touches.entry(Touch::end_of(&row.touch.target)).or_default().push(row.seq);
+        }
     }
     let truth = Truth { timelines, touches, commits: Commits::new(&history.glances) };
     changed_nothing(history, &states, &truth.commits, verdict);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::checker::{Bounds, Broken, Verdict, check};
 use super::history::{
-    Blinds, Connection, Decision, Effect, Fault, Glance, History, Moment, Operation, Outcome, Row, Said, Seq, Set,
-    Ticket, Touch,
+    Admission, Blinds, Connection, Decision, Effect, Fault, Glance, History, Moment, Operation, Outcome, Row, Said,
+    Seq, Set, Ticket, Touch, Visit,
 };
 use super::model::{Role, State, User};
 
@@ -36,7 +36,7 @@ impl Story {
     }
 
     fn row(mut self, seq: Seq, actor: &str, touch: Touch) -> Self {
-        self.0.log.push(Row { seq, actor: actor.to_owned(), touch });
+        self.0.log.push(Row { seq, actor: actor.to_owned(), touch, ends: false });
         self
     }
 
@@ -281,4 +281,43 @@ fn decisions_are_counted_under_the_faults_that_acted() {
 fn memory_and_rest_are_looked_at() {
     Story::new().with(|history| history.memory = 2_000_000).breaks(Broken::TooMuchMemory);
     Story::new().with(|history| history.unsettled.push("replica 1".to_owned())).breaks(Broken::Unsettled);
+}
+
+#[test]
+fn a_permission_that_outlives_its_time_is_seen() {
+    let asked = |begun: u64| {
+        let mut story = Story::new();
+        let guest = "x0".to_owned();
+        story.0.visits.push(Visit { guest: guest.clone(), begun: ms(100), until: ms(2000) });
+        story.0.admissions.push(Admission { guest, replica: 0, begun: ms(begun), ended: ms(begun + 5) });
+        check(&story.0, &BOUNDS).count(Broken::Overstayed)
+    };
+    assert_eq!(asked(1500), 0);
+    assert_eq!(asked(2900), 0, "within the bound");
+    assert_eq!(asked(3100), 1);
+    assert_eq!(asked(10), 1, "before it was given");
+}
+
+#[test]
+fn a_token_without_permissions_ends_with_its_user_alone() {
+    let shown_after = |ends: bool| {
+        let mut story = Story::new().row(1, "sql", Touch::user(0)).seen(1).seen(2);
+        story.0.log[0].ends = ends;
+        let effect = Effect::SignOut { user: 0 };
+        story.0.operations.push(Operation {
+            actor: "sql".to_owned(),
+            effects: vec![effect],
+            begun: ms(900),
+            ended: ms(1000),
+            outcome: Outcome::Done(Some(1)),
+        });
+        let ticket = Ticket { owner: "u0".to_owned(), pv: 0, rests_on: vec![Touch::end_of("u0"), Touch::everyone()] };
+        let said = Said::All { roles: Set::of(&[0]), permissions: Set::of(&[0]) };
+        let (begun, ended) = (ms(2500), ms(2501));
+        let decision = Decision { replica: 0, begun, ended, ticket: Arc::new(ticket), about: 0, said, pv: None };
+        story.0.decisions.push(decision);
+        check(&story.0, &BOUNDS).count(Broken::TooOld)
+    };
+    assert_eq!(shown_after(false), 0, "a change of what he may do does not make it stale");
+    assert_eq!(shown_after(true), 1);
 }

@@ -7,7 +7,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Row as _};
 use tokio::io::AsyncWriteExt as _;
 
-use super::history::{Effect, Row, Seq, Set, Touch, number, permission_name, role_name, user_name};
+use super::guests::host_name;
+use super::history::{Effect, Row, Seq, Set, Touch, guest_name, number, permission_name, role_name, user_name};
 use super::model::{Role, State, User};
 
 /// Which file, in a directory of its own that can be taken away.
@@ -59,12 +60,13 @@ pub(crate) async fn head(reader: &mut SqliteConnection) -> Option<Seq> {
 }
 
 pub(crate) async fn log(reader: &mut SqliteConnection) -> Vec<Row> {
-    let sql = "SELECT seq, coalesce(actor, ''), coalesce(kind, ''), coalesce(target, '') FROM changes ORDER BY seq";
+    let sql = "SELECT seq, coalesce(actor, ''), coalesce(kind, ''), coalesce(target, ''), effect <> 'changed' FROM changes ORDER BY seq";
     let rows = sqlx::query(sql).fetch_all(reader).await.unwrap();
     let read = |row: &sqlx::sqlite::SqliteRow| Row {
         seq: u64::try_from(row.get::<i64, _>(0)).unwrap(),
         actor: row.get(1),
         touch: Touch { kind: row.get(2), target: row.get(3) },
+        ends: row.get::<Option<bool>, _>(4) == Some(true),
     };
     rows.iter().map(read).collect()
 }
@@ -150,7 +152,7 @@ pub(crate) fn statement(effect: &Effect) -> Option<String> {
 }
 
 /// The company: users, roles, and as many actors as may be wanted, all with the operator's password.
-pub(crate) fn founding(users: u8, roles: u8, actors: u16, checkers: u16) -> String {
+pub(crate) fn founding(users: u8, roles: u8, actors: u16, checkers: u16, guests: usize) -> String {
     let mut sql = String::new();
     let mut run = |statement: String| sql.push_str(&(statement + ";\n"));
     let of_root = |id: &str| {
@@ -179,6 +181,11 @@ pub(crate) fn founding(users: u8, roles: u8, actors: u16, checkers: u16) -> Stri
     for actor in 0..actors {
         run(of_root(&format!("w{actor}")));
         run(may(&format!("w{actor}"), "permcast:operator"));
+    }
+    for guest in 0..guests {
+        run(of_root(&guest_name(guest)));
+        run(of_root(&host_name(guest)));
+        run(may(&host_name(guest), "permcast:operator"));
     }
     for checker in 0..checkers {
         run(of_root(&format!("c{checker}")));

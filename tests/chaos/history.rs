@@ -151,6 +151,11 @@ impl Touch {
     pub(crate) fn everyone() -> Self {
         Self::new("everyone", "")
     }
+
+    /// No row's own: stands for those that end all that a user had begun.
+    pub(crate) fn end_of(user: &str) -> Self {
+        Self::new("end", user)
+    }
 }
 
 pub(crate) fn user_name(number: u8) -> String {
@@ -163,6 +168,10 @@ pub(crate) fn role_name(number: u8) -> String {
 
 pub(crate) fn permission_name(number: u8) -> String {
     format!("p{number}:use")
+}
+
+pub(crate) fn guest_name(number: usize) -> String {
+    format!("x{number}")
 }
 
 /// The number in such a name.
@@ -198,6 +207,8 @@ pub(crate) struct Row {
     pub(crate) seq: Seq,
     pub(crate) actor: String,
     pub(crate) touch: Touch,
+    /// Whether it ends all that its user had begun: a token without permissions ends by nothing less.
+    pub(crate) ends: bool,
 }
 
 /// A look at the log's end, past every replica.
@@ -213,7 +224,8 @@ pub(crate) struct Glance {
 pub(crate) struct Ticket {
     pub(crate) owner: String,
     pub(crate) pv: Seq,
-    /// What may make it stale: its user, its roles, its session, its tenant, everyone.
+    /// What may make it stale: its user, its roles, its session, its tenant, everyone; of one without permissions only the
+    /// end of its user, its session or everyone's.
     pub(crate) rests_on: Vec<Touch>,
 }
 
@@ -251,6 +263,24 @@ pub(crate) struct Connection {
     pub(crate) told: Vec<(Moment, Seq)>,
 }
 
+/// A permission given to a guest for a short time.
+#[derive(Debug, Clone)]
+pub(crate) struct Visit {
+    pub(crate) guest: String,
+    pub(crate) begun: Moment,
+    /// When the grant is over.
+    pub(crate) until: Moment,
+}
+
+/// A replica's yes to a question about a guest.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    pub(crate) guest: String,
+    pub(crate) replica: usize,
+    pub(crate) begun: Moment,
+    pub(crate) ended: Moment,
+}
+
 /// One fault.
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
@@ -279,6 +309,10 @@ pub(crate) struct History {
     pub(crate) decisions: Vec<Decision>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) visits: Vec<Visit>,
+    pub(crate) admissions: Vec<Admission>,
+    /// How often anything was asked about a guest.
+    pub(crate) asked_about_guests: usize,
     /// The most memory that a replica was seen to use, in bytes.
     pub(crate) memory: u64,
     /// What had not come to rest in time after the faults.

@@ -17,6 +17,7 @@ mod database;
 mod faults;
 #[path = "../it/frames.rs"]
 mod frames;
+mod guests;
 mod history;
 mod judge;
 mod model;
@@ -59,6 +60,8 @@ struct Plan {
     seed: u64,
     duration: Duration,
     kinds: Vec<Kind>,
+    /// How many times slower than usual.
+    pace: u32,
 }
 
 impl Plan {
@@ -68,20 +71,21 @@ impl Plan {
         let duration = given("DURATION").map_or(SHORT, |text| humantime::parse_duration(&text).expect("such as 10m"));
         let named = |name: &str| Kind::named(name).unwrap_or_else(|| panic!("{name} is none of {:?}", faults::ALL));
         let kinds = given("FAULTS").map_or(faults::ALL.to_vec(), |text| text.split(',').map(named).collect());
-        Self { seed, duration, kinds }
+        let pace = given("PACE").map_or(1, |text| text.parse().expect("PACE is a number"));
+        Self { seed, duration, kinds, pace }
     }
 
     fn again(&self) -> String {
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.name()).collect();
         let duration = humantime::format_duration(self.duration).to_string().replace(' ', "");
-        format!("make chaos SEED={} DURATION={duration} FAULTS={}", self.seed, kinds.join(","))
+        format!("make chaos SEED={} DURATION={duration} PACE={} FAULTS={}", self.seed, self.pace, kinds.join(","))
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_guarantee_holds_whatever_fails() {
     let plan = Plan::read();
-    let world = World::start().await;
+    let world = World::start(plan.pace).await;
     println!("{}", plan.again());
     let mut dice = Rng(plan.seed);
     let mut die = || Rng(dice.next());
@@ -102,6 +106,9 @@ async fn the_guarantee_holds_whatever_fails() {
     let mut writers = JoinSet::new();
     for _ in 0..WRITERS {
         writers.spawn(writers::administrator(Arc::clone(&world), die(), changing.clone()));
+    }
+    for number in 0..guests::GUESTS {
+        writers.spawn(guests::host(Arc::clone(&world), number, die(), changing.clone()));
     }
     writers.spawn(writers::shell(Arc::clone(&world), die(), changing.clone()));
     let kinds = Arc::new(plan.kinds.clone());

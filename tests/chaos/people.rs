@@ -133,7 +133,9 @@ fn ticket(world: &World, owner: &str, token: &str) -> Option<Ticket> {
         Touch::new("tenant", "default"),
         Touch::everyone(),
     ];
-    let roles = claims["roles"].as_array()?;
-    rests_on.extend(roles.iter().filter_map(Value::as_str).map(|role| Touch::new("role", role)));
+    match claims["roles"].as_array() {
+        Some(roles) => rests_on.extend(roles.iter().filter_map(Value::as_str).map(|role| Touch::new("role", role))),
+        None => rests_on = vec![Touch::end_of(owner), rests_on.remove(1), Touch::everyone()],
+    }
     Some(Ticket { owner: owner.to_owned(), pv: world.seq(claims["pv"].as_str()?)?, rests_on })
 }

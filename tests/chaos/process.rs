@@ -138,6 +138,8 @@ impl Replica {
                 .env("PERMCAST_LOG", "warn,async_nats=off")
                 // Short, so that tokens end and floors are folded, too.
                 .env("PERMCAST_ACCESS_TOKEN_TTL", "30s")
+                // Tokens of both kinds go about, and each is shown to every replica.
+                .env("PERMCAST_TOKEN_PERMISSIONS", if number == 0 { "none" } else { "claims" })
                 .env("PERMCAST_BOOTSTRAP_USER", OPERATOR)
                 .env("PERMCAST_BOOTSTRAP_PASSWORD", PASSWORD)
                 .current_dir(&logs)

@@ -43,6 +43,9 @@ pub(crate) fn shown(history: &History, verdict: &Verdict, duration: Duration, ag
     row("changes to be told to them", verdict.to_be_told.to_string());
     row("slowest told", ms(verdict.slowest_told));
     row("clients untold", verdict.count(Broken::Untold).to_string());
+    row("short grants", history.visits.len().to_string());
+    row("answers about them", history.asked_about_guests.to_string());
+    row("latest yes after their time", ms(verdict.longest_overstay));
     row("most memory of a replica", format!("{} MB", history.memory / 1_000_000));
     row("violations", verdict.violations.len().to_string());
     let mut shown = Vec::new();

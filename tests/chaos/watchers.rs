@@ -31,7 +31,7 @@ pub(crate) async fn client(world: Arc<World>, mut rng: Rng, stop: CancellationTo
     // Of few users only, for each first time is a sign-in.
     let first = rng.index(people.len());
     while !stop.is_cancelled() {
-        tokio::time::sleep(Duration::from_millis(rng.below(PAUSE))).await;
+        world.pause(&mut rng, PAUSE).await;
         let (replica, person) = (rng.index(REPLICAS), &people[(first + rng.index(3)) % people.len()]);
         let Some(current) = person.token(&world, replica).await else { continue };
         // He may have been away with an old one.

@@ -9,9 +9,11 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::database::{self, Database};
+use super::guests::GUESTS;
 use super::history::{Glance, History, Moment, Seq};
 use super::process::{Broker, PATIENCE, Replica};
 use super::proxy::Proxy;
+use super::rng::Rng;
 
 pub(crate) const REPLICAS: usize = 3;
 pub(crate) const BROKERS: usize = 3;
@@ -26,6 +28,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(4);
 
 pub(crate) struct World {
     begun: Instant,
+    /// How many times longer everybody waits between what he does; for many worlds on one machine.
+    pace: u32,
     history: Mutex<History>,
     pub(crate) http: reqwest::Client,
     /// Where each replica listens at the moment.
@@ -59,7 +63,7 @@ pub(crate) struct Answer {
 }
 
 impl World {
-    pub(crate) async fn start() -> Arc<Self> {
+    pub(crate) async fn start(pace: u32) -> Arc<Self> {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::in_directory(directory.path());
         std::fs::create_dir(database.directory()).unwrap();
@@ -82,7 +86,7 @@ impl World {
             bases.push(replica.start().await.expect("a replica starts"));
             replicas.push(tokio::sync::Mutex::new(replica));
         }
-        let founding = database::founding(USERS, ROLES, ACTORS, u16::try_from(REPLICAS).unwrap());
+        let founding = database::founding(USERS, ROLES, ACTORS, u16::try_from(REPLICAS).unwrap(), GUESTS);
         let (_, origin) = database.write(&founding).await.expect("the company is founded");
         let mut reader = database.reader().await;
         let epoch: String = sqlx::query_scalar("SELECT epoch FROM meta").fetch_one(&mut reader).await.unwrap();
@@ -90,6 +94,7 @@ impl World {
         let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).no_proxy().build().unwrap();
         Arc::new(Self {
             begun: Instant::now(),
+            pace,
             history: Mutex::new(History { origin, before, ..History::default() }),
             http,
             bases: Mutex::new(bases),
@@ -105,6 +110,11 @@ impl World {
 
     pub(crate) fn now(&self) -> Moment {
         self.begun.elapsed()
+    }
+
+    /// Waits as long as the dice say, at the most so many milliseconds at the usual pace.
+    pub(crate) async fn pause(&self, rng: &mut Rng, longest: u64) {
+        tokio::time::sleep(Duration::from_millis(rng.below(longest)) * self.pace).await;
     }
 
     pub(crate) fn note(&self, note: impl FnOnce(&mut History)) {
@@ -179,7 +189,7 @@ impl World {
                     _ => history.glances.push(glance),
                 });
             }
-            tokio::time::sleep(GLANCE_EVERY).await;
+            tokio::time::sleep(GLANCE_EVERY * self.pace.min(5)).await;
         }
     }
 

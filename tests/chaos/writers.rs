@@ -1,7 +1,6 @@
 //! Those who change permissions: administrators through REST on any replica, and one with a SQL shell.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -133,7 +132,7 @@ fn whole(effects: &[Effect]) -> (Method, String, Option<Value>) {
 pub(crate) async fn administrator(world: Arc<World>, mut rng: Rng, stop: CancellationToken) {
     let mut person = Person::new(world.next_actor());
     while !stop.is_cancelled() {
-        tokio::time::sleep(Duration::from_millis(rng.below(PAUSE))).await;
+        world.pause(&mut rng, PAUSE).await;
         let (replica, effects) = (rng.index(REPLICAS), effects(&mut rng));
         let Some(token) = person.token(&world, replica).await else { continue };
         let (method, path, body) = whole(&effects);
@@ -160,7 +159,7 @@ pub(crate) async fn administrator(world: Arc<World>, mut rng: Rng, stop: Cancell
 /// Edits rows past every replica.
 pub(crate) async fn shell(world: Arc<World>, mut rng: Rng, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        tokio::time::sleep(Duration::from_millis(rng.below(SHELL_PAUSE))).await;
+        world.pause(&mut rng, SHELL_PAUSE).await;
         let effects: Vec<Effect> = match rng.below(60) {
             0 => vec![Effect::SignOutAll],
             1..4 => vec![Effect::SignOut { user: small(&mut rng, USERS) }],
