@@ -71,8 +71,8 @@ impl Kind {
     }
 }
 
-/// One fault after another, with calm between them, until it is told to stop. Two lanes make faults that overlap.
-pub(crate) async fn lane(world: Arc<World>, kinds: Arc<Vec<Kind>>, mut rng: Rng, stop: CancellationToken) {
+/// One fault after another, with calm between them, until it is told to stop. Several lanes make faults that overlap.
+pub(crate) async fn lane(world: Arc<World>, kinds: Vec<Kind>, mut rng: Rng, stop: CancellationToken) {
     loop {
         let calm = Duration::from_millis(300 + rng.below(2200));
         tokio::select! {
