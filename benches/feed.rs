@@ -323,7 +323,7 @@ async fn after_an_outage(missed: u64) {
     let until = async |up: bool| {
         loop {
             let ready: serde_json::Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
-            if (ready["nats"] == "up") == up {
+            if (ready["broker"] == "up") == up {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
