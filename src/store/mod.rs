@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod memory;
+mod sql;
 pub mod sqlite;
 
 use std::sync::Arc;

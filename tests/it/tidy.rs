@@ -45,7 +45,7 @@ const OWNERS: &[(&str, &str)] = &[
     ("src/runtime/system.rs", "waits for the second signal, which ends the process"),
     ("src/app.rs", "waits for the server when it stops"),
     ("src/demo.rs", "reads the broker's log until the broker ends"),
-    ("src/store/sqlite/mod.rs", "waits for the writer when it closes"),
+    ("src/store/sql/store.rs", "waits for the writer when it closes"),
     ("src/socket/mod.rs", "a tracker of connections, waited for when they are drained"),
 ];
 

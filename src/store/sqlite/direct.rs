@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, OpenFlags, types};
+use rusqlite::{Connection, OpenFlags};
 use sqlx::error::{DatabaseError, ErrorKind};
 
-use super::sql::{Arg, Row, Value, malformed};
+use crate::store::sql::statement::{Arg, OwnRow, Owned, Row, Statements, Value, malformed, place, statements};
 
 /// Statements that are kept compiled: all that the writer has.
 const STATEMENTS: usize = 256;
@@ -45,19 +45,6 @@ impl Direct {
         opened().map(Self).map_err(failure)
     }
 
-    /// Runs statements separated by `;` whose `$1`, `$2` … share the arguments; the rows of all of them.
-    pub(super) fn all(&self, sql: &'static str, args: &[Arg]) -> Result<Vec<OwnRow>, sqlx::Error> {
-        let mut found = Vec::new();
-        for statement in statements(sql) {
-            self.run(statement, args, |columns, row| {
-                let values = (0..columns.len()).map(|at| row.get_ref(at).map(owned)).collect::<Result<_, _>>();
-                found.push(OwnRow { columns: Arc::clone(columns), values: values.map_err(failure)? });
-                Ok(())
-            })?;
-        }
-        Ok(found)
-    }
-
     /// Hands over the rows of one statement, one by one and without a copy.
     pub(super) fn each(
         &self,
@@ -86,12 +73,12 @@ impl Direct {
         let mut statement = self.0.prepare_cached(statement).map_err(failure)?;
         for at in 1..=statement.parameter_count() {
             let number = statement.parameter_name(at).and_then(|name| name[1..].parse::<usize>().ok());
-            let arg = number.and_then(|number| args.get(number.checked_sub(1)?)).unwrap_or(&Arg::Null);
+            let arg = number.and_then(|number| args.get(number.checked_sub(1)?)).unwrap_or(&Arg::Int(None));
             let value = match arg {
-                Arg::Null => ValueRef::Null,
-                Arg::Int(number) => ValueRef::Integer(*number),
-                Arg::Text(text) => ValueRef::Text(text.as_bytes()),
-                Arg::Blob(bytes) => ValueRef::Blob(bytes),
+                Arg::Int(Some(number)) => ValueRef::Integer(*number),
+                Arg::Text(Some(text)) => ValueRef::Text(text.as_bytes()),
+                Arg::Blob(Some(bytes)) => ValueRef::Blob(bytes),
+                Arg::Int(None) | Arg::Text(None) | Arg::Blob(None) => ValueRef::Null,
             };
             statement.raw_bind_parameter(at, ToSqlOutput::Borrowed(value)).map_err(failure)?;
         }
@@ -104,27 +91,31 @@ impl Direct {
     }
 }
 
-/// Text that is none is kept as it is, and then reads as nothing.
-fn owned(value: ValueRef<'_>) -> types::Value {
-    types::Value::try_from(value)
-        .unwrap_or_else(|_| types::Value::Blob(value.as_bytes().unwrap_or_default().to_owned()))
-}
-
-/// A row with values of its own.
-pub(super) struct OwnRow {
-    columns: Arc<[String]>,
-    values: Vec<types::Value>,
-}
-
-impl Row for OwnRow {
-    fn value(&self, column: &'static str) -> Result<Value<'_>, sqlx::Error> {
-        match &self.values[place(&self.columns, column)?] {
-            types::Value::Null => Ok(Value::Null),
-            types::Value::Integer(number) => Ok(Value::Int(*number)),
-            types::Value::Text(text) => Ok(Value::Text(text)),
-            types::Value::Blob(bytes) => Ok(Value::Blob(bytes)),
-            types::Value::Real(_) => Err(malformed(column)),
+impl Statements for Direct {
+    fn all(&mut self, sql: &'static str, args: &[Arg]) -> Result<Vec<OwnRow>, sqlx::Error> {
+        let mut found = Vec::new();
+        for statement in statements(sql) {
+            self.run(statement, args, |columns, row| {
+                let values = (0..columns.len()).map(|at| row.get_ref(at).map(owned)).collect::<Result<_, _>>();
+                found.push(OwnRow { columns: Arc::clone(columns), values: values.map_err(failure)? });
+                Ok(())
+            })?;
         }
+        Ok(found)
+    }
+}
+
+/// Text that is none is kept as it is, and then reads as nothing.
+fn owned(value: ValueRef<'_>) -> Owned {
+    match value {
+        ValueRef::Null => Owned::Null,
+        ValueRef::Integer(number) => Owned::Int(number),
+        ValueRef::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => Owned::Text(text.to_owned()),
+            Err(_) => Owned::Blob(bytes.to_owned()),
+        },
+        ValueRef::Blob(bytes) => Owned::Blob(bytes.to_owned()),
+        ValueRef::Real(_) => Owned::Other,
     }
 }
 
@@ -144,22 +135,6 @@ impl Row for Lent<'_> {
             ValueRef::Real(_) => Err(malformed(column)),
         }
     }
-}
-
-/// Where a column stands; the last of its name.
-fn place(columns: &[String], column: &'static str) -> Result<usize, sqlx::Error> {
-    let at = columns.iter().rposition(|name| name == column);
-    at.ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))
-}
-
-/// The statements of a script, for each is compiled and kept by itself.
-fn statements(script: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    let parts = script.split(move |c| {
-        quoted ^= c == '\'';
-        c == ';' && !quoted
-    });
-    parts.map(str::trim).filter(|statement| !statement.is_empty())
 }
 
 /// What SQLite says is wrong, as the other connections say it.
@@ -210,17 +185,5 @@ impl DatabaseError for Failure {
 
     fn kind(&self) -> ErrorKind {
         ErrorKind::Other
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_script_is_cut_between_its_statements() {
-        let script = "SELECT ';', 'it''s;'; UPDATE a SET b = 'permcast;' ;; ";
-        let cut: Vec<_> = statements(script).collect();
-        assert_eq!(cut, ["SELECT ';', 'it''s;'", "UPDATE a SET b = 'permcast;'"]);
     }
 }

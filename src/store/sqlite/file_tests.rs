@@ -9,12 +9,12 @@ use futures_util::future::join_all;
 
 use super::SqliteStore;
 use super::place::Place;
-use super::writer::{Fault, Transaction, Work};
 use crate::domain::operation::Operation;
 use crate::domain::rules::Refusal;
 use crate::domain::{Actor, Change, Clock, Epoch, Seq, Unit};
 use crate::store::contract::bench::Counting;
 use crate::store::contract::words::{add_user, forbid, give, permit, tenant, user};
+use crate::store::sql::writer::{Fault, Transaction, Work};
 use crate::store::{CommitListener, Store, StoreError, StoreOptions, WriteError};
 
 /// A moment.
@@ -228,7 +228,7 @@ impl<const LASTS: bool> Work for Asking<LASTS> {
 
     fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<i64, Fault> {
         let row = transaction.one("SELECT synchronous FROM pragma_synchronous", vec![])?;
-        Ok(super::sql::get(&row, "synchronous")?)
+        Ok(crate::store::sql::statement::get(&row, "synchronous")?)
     }
 }
 
@@ -236,7 +236,7 @@ impl<const LASTS: bool> Work for Asking<LASTS> {
 async fn the_disk_is_waited_for_wherever_something_must_last() {
     let directory = tempfile::tempdir().unwrap();
     let store = started(&directory.path().join("permcast.db"), options()).await;
-    let queue = &store.queue;
+    let queue = store.queue();
     assert_eq!(queue.write(Asking::<true>).await.unwrap(), 2);
     assert_eq!(queue.write(Asking::<false>).await.unwrap(), 1);
     let (lasting, fleeting) = tokio::join!(queue.write(Asking::<true>), queue.write(Asking::<false>));
@@ -263,7 +263,7 @@ async fn a_writer_that_dies_is_known_to_be_dead() {
     let store = started(&path, options()).await;
     store.write(unit(vec![add_user("ben")])).await.unwrap();
     assert!(futures_util::poll!(Box::pin(store.ended())).is_pending());
-    let (died, beside) = tokio::join!(store.queue.write(Panicking), store.write(unit(vec![add_user("cleo")])));
+    let (died, beside) = tokio::join!(store.queue().write(Panicking), store.write(unit(vec![add_user("cleo")])));
     assert!(matches!(died, Err(Fault::Store(StoreError::Unavailable { .. }))), "{died:?}");
     assert!(matches!(beside, Err(WriteError::Store(StoreError::Unavailable { .. }))), "{beside:?}");
     store.ended().await;
@@ -406,7 +406,7 @@ async fn a_new_file_is_its_owners_alone() {
 
 #[tokio::test]
 async fn no_decision_looks_through_a_table() {
-    use super::facts::{GrantFacts, RoleFacts, TenantFacts, UserFacts, Wanted};
+    use crate::store::sql::facts::{GrantFacts, RoleFacts, TenantFacts, UserFacts, Wanted};
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("permcast.db");
     started(&path, options()).await.close().await;
@@ -418,8 +418,8 @@ async fn no_decision_looks_through_a_table() {
         UserFacts::question(&ada, now, &home, &ben, &Wanted::default()).0,
         GrantFacts::question(&ada, now, &home, &ben, Some(&editor), None).0,
         RoleFacts::question(&ada, now, &home, &editor, &[]).0,
-        super::log::TAIL,
-        super::unit::HAS_OPERATOR,
+        crate::store::sql::log::TAIL,
+        crate::store::sql::unit::HAS_OPERATOR,
     ];
     let tables = "tenants users roles user_roles user_permissions role_permissions role_includes sessions identities \
                   changes departed u r g p i s t c";

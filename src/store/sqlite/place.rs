@@ -10,12 +10,14 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::{Instant, sleep};
 use tracing::log::LevelFilter;
 
-use crate::domain::{Epoch, Random};
-use crate::store::StoreError;
-
 use super::direct::Direct;
 use super::restore::mark_as_ours;
-use super::sql::{self, args, failed, get, query};
+use crate::domain::{Epoch, Random};
+use crate::store::StoreError;
+use crate::store::sql::failure::{BUSY, NOT_A_DATABASE, code, failed};
+use crate::store::sql::statement::{args, get};
+
+use super::query::query;
 
 /// The schema, step by step. The database's `user_version` counts the steps that it has taken.
 const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_schema.sql")];
@@ -35,7 +37,7 @@ pub(super) struct FileId {
 
 /// The files of a database that is in use. As long as a connection is open, SQLite keeps both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Files {
+pub(in crate::store) struct Files {
     main: FileId,
     /// The write-ahead log, in which the newest commits are.
     log: FileId,
@@ -181,7 +183,7 @@ impl Place {
         let reading = self.options().read_only(true);
         let tail = Direct::reader(&self.path, self.deadline).map_err(failed(DOING))?;
         // The first to read makes the write-ahead log, and as long as somebody has it open nobody takes it away.
-        tail.all("SELECT epoch FROM meta", &[]).map_err(failed(DOING))?;
+        tail.each("SELECT epoch FROM meta", &[], &mut |_| Ok(())).map_err(failed(DOING))?;
         let log = self.log_file().ok_or(StoreError::Replaced("its write-ahead log was taken away"))?;
         let files = Files { main, log };
         preparing.close().await.map_err(failed(DOING))?;
@@ -243,10 +245,10 @@ impl Place {
             match set.and_then(|row| get::<String>(&row, "journal_mode")) {
                 Ok(mode) if mode == "wal" => return Ok(()),
                 Ok(_) => return Err(StoreError::Unusable("this file system cannot carry a write-ahead log".into())),
-                Err(error) if sql::code(&error) == Some(sql::BUSY) && Instant::now() < give_up_at => {
+                Err(error) if code(&error) == Some(BUSY) && Instant::now() < give_up_at => {
                     sleep(RETRY_AFTER).await;
                 }
-                Err(error) if sql::code(&error) == Some(sql::NOT_A_DATABASE) => {
+                Err(error) if code(&error) == Some(NOT_A_DATABASE) => {
                     return Err(StoreError::Unusable(format!("{} is no SQLite database", self.path.display())));
                 }
                 Err(error) => return Err(failed("opening the database")(error)),
@@ -296,7 +298,7 @@ impl Place {
         loop {
             match query("BEGIN IMMEDIATE", vec![]).execute(&mut *connection).await {
                 Ok(_) => return Ok(()),
-                Err(error) if sql::code(&error) == Some(sql::BUSY) && Instant::now() < give_up_at => {
+                Err(error) if code(&error) == Some(BUSY) && Instant::now() < give_up_at => {
                     sleep(RETRY_AFTER).await;
                 }
                 Err(error) => return Err(failed("waiting for the writer's lock")(error)),

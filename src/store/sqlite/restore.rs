@@ -12,12 +12,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use crate::domain::{Epoch, Random, Timestamp, Version};
+use crate::store::sql::anew::{self, Beginning};
+use crate::store::sql::failure::{CORRUPT, NOT_A_DATABASE, code, failed};
+use crate::store::sql::log;
+use crate::store::sql::statement::{args, get, parsed};
 use crate::store::{Restored, StoreError};
 
-use super::anew::{self, Beginning};
-use super::log;
 use super::place::{Place, Schema};
-use super::sql::{self, args, failed, get, parsed, query};
+use super::query::query;
 
 const DOING: &str = "restoring the database";
 
@@ -84,10 +86,10 @@ impl Place {
         };
         let (schema, found) = match looked.await {
             Ok(looked) => looked,
-            Err(error) if sql::code(&error) == Some(sql::NOT_A_DATABASE) => {
+            Err(error) if code(&error) == Some(NOT_A_DATABASE) => {
                 return Err(unusable("is no SQLite database"));
             }
-            Err(error) if sql::code(&error) == Some(sql::CORRUPT) => return Err(unusable("is damaged")),
+            Err(error) if code(&error) == Some(CORRUPT) => return Err(unusable("is damaged")),
             Err(error) => return Err(failed("reading the backup")(error)),
         };
         if !schema.is_ours() || schema.is_empty() {

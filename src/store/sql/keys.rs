@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::sqlite::SqlitePool;
-
 use crate::domain::records::ReplicaRecord;
 use crate::domain::rules::Refusal;
 use crate::domain::{Actor, Timestamp};
@@ -12,7 +10,7 @@ use crate::store::{KEY_IN_USE, KeyRotation, KeyState, Loaded, StoredKey, UNKNOWN
 use super::facts::TenantFacts;
 use super::log;
 use super::read::loaded;
-use super::sql::{Arg, Row, args, get, malformed, maybe_time, parsed, query, time};
+use super::statement::{Arg, Ask, Row, args, get, malformed, maybe_time, parsed, time};
 use super::writer::{Fault, Script, Transaction, Work, operation};
 
 const SYSTEM: Actor = Actor::System("system");
@@ -57,10 +55,10 @@ fn key_args(key: &StoredKey, state: KeyState) -> Vec<Arg> {
 }
 
 /// All keys that are not retired.
-pub(super) async fn all(readers: &SqlitePool) -> Result<Loaded<Vec<StoredKey>>, sqlx::Error> {
+pub(in crate::store) async fn all(readers: &mut impl Ask) -> Result<Loaded<Vec<StoredKey>>, sqlx::Error> {
     const LIST: &str = "SELECT m.epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, k.* \
          FROM meta m LEFT JOIN keys k ON k.state <> 'retired' ORDER BY k.created_at, k.kid";
-    let rows = query(LIST, vec![]).fetch_all(readers).await?;
+    let rows = readers.all(LIST, vec![]).await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let mut keys = Vec::new();
     for row in &rows {
@@ -72,7 +70,7 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<Loaded<Vec<StoredKey>>, 
 }
 
 /// Puts keys in if there is none.
-pub(super) struct EnsureKeys(pub(super) Vec<StoredKey>);
+pub(in crate::store) struct EnsureKeys(pub(in crate::store) Vec<StoredKey>);
 
 impl Work for EnsureKeys {
     type Answer = Vec<StoredKey>;
@@ -139,9 +137,9 @@ impl Work for KeyRotation {
 }
 
 /// Retires a key that signs no more.
-pub(super) struct Retirement {
-    pub(super) actor: Actor,
-    pub(super) kid: String,
+pub(in crate::store) struct Retirement {
+    pub(in crate::store) actor: Actor,
+    pub(in crate::store) kid: String,
 }
 
 impl Work for Retirement {
@@ -167,9 +165,9 @@ impl Work for Retirement {
 }
 
 /// Puts a secret in if there is none of this name.
-pub(super) struct EnsureSecret {
-    pub(super) name: String,
-    pub(super) proposed: Vec<u8>,
+pub(in crate::store) struct EnsureSecret {
+    pub(in crate::store) name: String,
+    pub(in crate::store) proposed: Vec<u8>,
 }
 
 impl Work for EnsureSecret {
@@ -184,9 +182,9 @@ impl Work for EnsureSecret {
 }
 
 /// Puts a setting in if there is none of this name.
-pub(super) struct EnsureSetting {
-    pub(super) name: String,
-    pub(super) proposed: String,
+pub(in crate::store) struct EnsureSetting {
+    pub(in crate::store) name: String,
+    pub(in crate::store) proposed: String,
 }
 
 impl Work for EnsureSetting {
@@ -201,7 +199,7 @@ impl Work for EnsureSetting {
 }
 
 /// Says that a replica is running.
-pub(super) struct RenewReplica(pub(super) ReplicaRecord);
+pub(in crate::store) struct RenewReplica(pub(in crate::store) ReplicaRecord);
 
 impl Work for RenewReplica {
     type Answer = ();
@@ -220,7 +218,7 @@ impl Work for RenewReplica {
 }
 
 /// Says that a replica has stopped.
-pub(super) struct RemoveReplica(pub(super) String);
+pub(in crate::store) struct RemoveReplica(pub(in crate::store) String);
 
 impl Work for RemoveReplica {
     type Answer = ();
@@ -232,14 +230,14 @@ impl Work for RemoveReplica {
 }
 
 /// The replicas that renewed within the last `within`.
-pub(super) async fn replicas(
-    readers: &SqlitePool,
+pub(in crate::store) async fn replicas(
+    readers: &mut impl Ask,
     within: Duration,
     now: Timestamp,
 ) -> Result<Vec<ReplicaRecord>, sqlx::Error> {
     const LIST: &str = "SELECT id, started_at, seen_at, applied, connections FROM replicas \
          WHERE seen_at >= $1 ORDER BY id";
-    let rows = query(LIST, args![now.minus(within)]).fetch_all(readers).await?;
+    let rows = readers.all(LIST, args![now.minus(within)]).await?;
     rows.iter()
         .map(|row| {
             Ok(ReplicaRecord {

@@ -1,7 +1,7 @@
 //! What a decision is made from: one statement an operation, read under the writer's lock.
 //!
 //! CROSS JOIN is SQLite's way to say that the tables are to be gone through in this order: from the few rows that are asked
-//! for to the many that are stored.
+//! for to the many that are stored. PostgreSQL finds its own order, and asks for what is compared to stand under WHERE.
 
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{Identity, LockdownRecord, RoleRecord, Status, TenantRecord, UserKind, UserRecord};
@@ -9,7 +9,7 @@ use crate::domain::rules::{Refusal, Rights};
 use crate::domain::{Actor, Grant, PermissionSet, RoleName, Seq, TenantName, Timestamp, UserId};
 
 use super::log;
-use super::sql::{Arg, Row, args, get, grants, json, malformed, maybe_parsed, maybe_time, parsed, time};
+use super::statement::{Arg, Row, args, get, grants, json, malformed, maybe_parsed, maybe_time, parsed, time};
 
 /// Who acts and what he holds of what is reserved. Arguments: 1 his tenant, 2 his id, 3 his session, or an array of the
 /// issuer and subject of his identity and the position as of which his token held, 4 the time, 5 the tenant that the
@@ -17,20 +17,24 @@ use super::sql::{Arg, Row, args, get, grants, json, malformed, maybe_parsed, may
 macro_rules! with_actor {
     () => {
         "WITH RECURSIVE \
-         me(no) AS (SELECT user FROM standing_sessions \
+         me(no) AS (SELECT \"user\" FROM standing_sessions \
              WHERE id = $3 AND tenant_name = $1 AND user_id = $2 AND expires_at > $4 \
              UNION ALL \
-             SELECT u.no FROM (SELECT CASE WHEN $3 LIKE '[%' THEN $3 END AS token) CROSS JOIN meta m \
-                 CROSS JOIN tenants t ON t.name = $1 CROSS JOIN users u ON u.tenant = t.no AND u.id = $2 \
-                 CROSS JOIN identities i ON i.tenant = t.no AND i.issuer = json_extract(token, '$[0]') \
-                     AND i.subject = json_extract(token, '$[1]') AND i.user = u.no \
-             WHERE token IS NOT NULL AND t.status = 'active' AND u.status = 'active' \
-               AND json_extract(token, '$[2]') >= max(u.ended_before, t.ended_before, m.ended_before)), \
+             SELECT u.no FROM (SELECT CASE WHEN $3 LIKE '[%' THEN $3 END AS token) given CROSS JOIN meta m \
+                 CROSS JOIN tenants t CROSS JOIN users u CROSS JOIN identities i \
+             WHERE token IS NOT NULL AND t.name = $1 AND u.tenant = t.no AND u.id = $2 \
+               AND i.tenant = t.no AND i.issuer = json_extract(token, '$[0]') \
+               AND i.subject = json_extract(token, '$[1]') AND i.\"user\" = u.no \
+               AND t.status = 'active' AND u.status = 'active' \
+               AND CAST(json_extract(token, '$[2]') AS BIGINT) >= u.ended_before \
+               AND CAST(json_extract(token, '$[2]') AS BIGINT) >= t.ended_before \
+               AND CAST(json_extract(token, '$[2]') AS BIGINT) >= m.ended_before), \
          mine(role) AS ( \
-             SELECT r.no FROM me CROSS JOIN user_roles g ON g.user = me.no JOIN roles r ON r.no = g.role \
-                 WHERE g.expires_at IS NULL OR g.expires_at > $4 \
+             SELECT r.no FROM me CROSS JOIN user_roles g CROSS JOIN roles r \
+                 WHERE g.\"user\" = me.no AND r.no = g.role AND (g.expires_at IS NULL OR g.expires_at > $4) \
              UNION \
-             SELECT r.no FROM mine CROSS JOIN role_includes i ON i.role = mine.role JOIN roles r ON r.no = i.other), \
+             SELECT r.no FROM mine CROSS JOIN role_includes i CROSS JOIN roles r \
+                 WHERE i.role = mine.role AND r.no = i.other), \
          place(no) AS (SELECT no FROM tenants WHERE name = $5)"
     };
 }
@@ -40,47 +44,49 @@ macro_rules! actor_columns {
         " (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, \
          (SELECT no FROM me) AS me, \
          (SELECT json_group_array(permission) FROM ( \
-             SELECT p.permission FROM me CROSS JOIN user_permissions p ON p.user = me.no \
+             SELECT p.permission FROM me CROSS JOIN user_permissions p WHERE p.\"user\" = me.no \
                  AND p.permission >= 'permcast:' AND p.permission < 'permcast;' \
                  AND (p.expires_at IS NULL OR p.expires_at > $4) \
              UNION ALL \
-             SELECT p.permission FROM mine CROSS JOIN role_permissions p ON p.role = mine.role \
-                 AND p.permission >= 'permcast:' AND p.permission < 'permcast;')) AS rights, \
+             SELECT p.permission FROM mine CROSS JOIN role_permissions p WHERE p.role = mine.role \
+                 AND p.permission >= 'permcast:' AND p.permission < 'permcast;') reserved) AS rights, \
          (SELECT no FROM place) AS place "
     };
 }
 
-/// The columns of a user's record.
+/// The columns of a user's record. His identities are two lists in the same order.
 macro_rules! user_columns {
     () => {
         " u.id, u.name, u.email, u.kind, u.status, u.password, u.created_at, \
-         (SELECT json_group_array(json_object('issuer', own.issuer, 'subject', own.subject)) \
-             FROM (SELECT issuer, subject FROM identities WHERE user = u.no ORDER BY issuer, subject) own) AS identities "
+         (SELECT json_group_array(issuer) FROM (SELECT issuer FROM identities WHERE \"user\" = u.no \
+             ORDER BY issuer, subject) own) AS issuers, \
+         (SELECT json_group_array(subject) FROM (SELECT subject FROM identities WHERE \"user\" = u.no \
+             ORDER BY issuer, subject) own) AS subjects "
     };
 }
-pub(super) use user_columns;
+pub(in crate::store) use user_columns;
 
 /// The columns of a role's record.
 macro_rules! role_columns {
     () => {
         " r.name, r.description, r.created_at, \
          (SELECT json_group_array(permission) FROM (SELECT permission FROM role_permissions WHERE role = r.no \
-             ORDER BY permission)) AS permissions, \
+             ORDER BY permission) own) AS permissions, \
          (SELECT json_group_array(name) FROM (SELECT o.name FROM role_includes i JOIN roles o ON o.no = i.other \
-             WHERE i.role = r.no ORDER BY o.name)) AS includes "
+             WHERE i.role = r.no ORDER BY o.name) own) AS includes "
     };
 }
-pub(super) use role_columns;
+pub(in crate::store) use role_columns;
 
 /// What is true of every operation.
 #[derive(Debug)]
-pub(super) struct Common {
+pub(in crate::store) struct Common {
     /// The log's head.
-    pub(super) head: Seq,
+    pub(in crate::store) head: Seq,
     /// What the actor may do; `None`: his session is over.
-    pub(super) rights: Option<Rights>,
+    pub(in crate::store) rights: Option<Rights>,
     /// The number of the tenant that the operation is about.
-    pub(super) place: Option<i64>,
+    pub(in crate::store) place: Option<i64>,
 }
 
 /// The arguments that say who acts, and where.
@@ -94,7 +100,7 @@ fn common_args(actor: &Actor, now: Timestamp, place: Option<&TenantName>) -> Vec
             let token = serde_json::json!([identity.issuer, identity.subject, as_of]).to_string();
             args![tenant.as_str(), user.as_str(), token, now, place]
         }
-        Actor::Provisioning | Actor::System(_) => vec![Arg::Null, Arg::Null, Arg::Null, now.into(), place.into()],
+        Actor::Provisioning | Actor::System(_) => args![None::<&str>, None::<&str>, None::<&str>, now, place],
     }
 }
 
@@ -112,29 +118,29 @@ fn common(actor: &Actor, row: &dyn Row) -> Result<Common, sqlx::Error> {
 }
 
 /// A statement and its arguments.
-pub(super) type Question = (&'static str, Vec<Arg>);
+pub(in crate::store) type Question = (&'static str, Vec<Arg>);
 
 /// Facts for operations on tenants, the lockdown and the keys.
 #[derive(Debug)]
-pub(super) struct TenantFacts {
-    pub(super) tenant: Option<TenantRecord>,
-    pub(super) lockdown: Option<LockdownRecord>,
+pub(in crate::store) struct TenantFacts {
+    pub(in crate::store) tenant: Option<TenantRecord>,
+    pub(in crate::store) lockdown: Option<LockdownRecord>,
 }
 
 impl TenantFacts {
-    pub(super) fn question(actor: &Actor, now: Timestamp, place: Option<&TenantName>) -> Question {
+    pub(in crate::store) fn question(actor: &Actor, now: Timestamp, place: Option<&TenantName>) -> Question {
         const SQL: &str = concat!(
             with_actor!(),
             " SELECT ",
             actor_columns!(),
             ", t.name, t.description, t.status, t.created_at, \
              l.one AS locked, l.tenant AS lock_tenant, l.retry_after_s, l.since, l.until \
-             FROM (SELECT 1) LEFT JOIN tenants t ON t.name = $5 LEFT JOIN lockdown l"
+             FROM (SELECT 1) one LEFT JOIN tenants t ON t.name = $5 LEFT JOIN lockdown l ON TRUE"
         );
         (SQL, common_args(actor, now, place))
     }
 
-    pub(super) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
+    pub(in crate::store) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
         let common = common(actor, row)?;
         let tenant = common.place.map(|_| tenant_record(row)).transpose()?;
         let lockdown = get::<Option<i64>>(row, "locked")?.map(|_| lockdown_record(row, "lock_tenant")).transpose()?;
@@ -144,17 +150,17 @@ impl TenantFacts {
 
 /// A user as it stands before an operation on it.
 #[derive(Debug)]
-pub(super) struct UserRow {
-    pub(super) no: i64,
-    pub(super) record: UserRecord,
-    pub(super) password: Option<PasswordHash>,
+pub(in crate::store) struct UserRow {
+    pub(in crate::store) no: i64,
+    pub(in crate::store) record: UserRecord,
+    pub(in crate::store) password: Option<PasswordHash>,
     /// The reserved permissions that he holds, directly or through roles.
-    pub(super) bears: Vec<Grant>,
+    pub(in crate::store) bears: Vec<Grant>,
 }
 
 /// How a session named by an operation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SessionState {
+pub(in crate::store) enum SessionState {
     /// There is none of this user.
     Unknown,
     Over,
@@ -163,27 +169,27 @@ pub(super) enum SessionState {
 
 /// Facts for operations on users and their sessions.
 #[derive(Debug)]
-pub(super) struct UserFacts {
-    pub(super) user: Option<UserRow>,
+pub(in crate::store) struct UserFacts {
+    pub(in crate::store) user: Option<UserRow>,
     /// The email that is asked for is another's.
-    pub(super) email_taken: bool,
+    pub(in crate::store) email_taken: bool,
     /// The subject of an identity that is asked for and is another's.
-    pub(super) identity_taken: Option<String>,
+    pub(in crate::store) identity_taken: Option<String>,
     /// When the last user of this id left.
-    pub(super) left_at: Option<Timestamp>,
-    pub(super) session: SessionState,
+    pub(in crate::store) left_at: Option<Timestamp>,
+    pub(in crate::store) session: SessionState,
 }
 
 /// What a question about a user is about, beside him.
 #[derive(Default)]
-pub(super) struct Wanted<'a> {
-    pub(super) email: Option<&'a str>,
-    pub(super) identities: &'a [Identity],
-    pub(super) session: Option<&'a str>,
+pub(in crate::store) struct Wanted<'a> {
+    pub(in crate::store) email: Option<&'a str>,
+    pub(in crate::store) identities: &'a [Identity],
+    pub(in crate::store) session: Option<&'a str>,
 }
 
 impl UserFacts {
-    pub(super) fn question(
+    pub(in crate::store) fn question(
         actor: &Actor,
         now: Timestamp,
         place: &TenantName,
@@ -192,31 +198,33 @@ impl UserFacts {
     ) -> Question {
         const SQL: &str = concat!(
             with_actor!(),
-            ", them AS (SELECT u.no FROM place CROSS JOIN users u ON u.tenant = place.no AND u.id = $6), \
+            ", them AS (SELECT u.no FROM place CROSS JOIN users u WHERE u.tenant = place.no AND u.id = $6), \
              theirs(role) AS ( \
-                 SELECT r.no FROM them CROSS JOIN user_roles g ON g.user = them.no JOIN roles r ON r.no = g.role \
-                     WHERE g.expires_at IS NULL OR g.expires_at > $4 \
+                 SELECT r.no FROM them CROSS JOIN user_roles g CROSS JOIN roles r \
+                     WHERE g.\"user\" = them.no AND r.no = g.role AND (g.expires_at IS NULL OR g.expires_at > $4) \
                  UNION \
-                 SELECT r.no FROM theirs CROSS JOIN role_includes i ON i.role = theirs.role JOIN roles r ON r.no = i.other) \
+                 SELECT r.no FROM theirs CROSS JOIN role_includes i CROSS JOIN roles r \
+                     WHERE i.role = theirs.role AND r.no = i.other) \
              SELECT ",
             actor_columns!(),
             ", u.no, ",
             user_columns!(),
             ", (SELECT json_group_array(permission) FROM ( \
-                 SELECT p.permission FROM them CROSS JOIN user_permissions p ON p.user = them.no \
+                 SELECT p.permission FROM them CROSS JOIN user_permissions p WHERE p.\"user\" = them.no \
                      AND p.permission >= 'permcast:' AND p.permission < 'permcast;' \
                      AND (p.expires_at IS NULL OR p.expires_at > $4) \
                  UNION ALL \
-                 SELECT p.permission FROM theirs CROSS JOIN role_permissions p ON p.role = theirs.role \
-                     AND p.permission >= 'permcast:' AND p.permission < 'permcast;')) AS bears, \
-             EXISTS (SELECT 1 FROM place CROSS JOIN users o ON o.tenant = place.no AND o.email = $7 AND o.id <> $6) AS email_taken, \
-             (SELECT i.subject FROM place CROSS JOIN json_each($8) j CROSS JOIN identities i ON i.tenant = place.no \
+                 SELECT p.permission FROM theirs CROSS JOIN role_permissions p WHERE p.role = theirs.role \
+                     AND p.permission >= 'permcast:' AND p.permission < 'permcast;') reserved) AS bears, \
+             EXISTS (SELECT 1 FROM place CROSS JOIN users o \
+                 WHERE o.tenant = place.no AND o.email = $7 AND o.id <> $6) AS email_taken, \
+             (SELECT i.subject FROM place CROSS JOIN json_each($8) j CROSS JOIN identities i WHERE i.tenant = place.no \
                  AND i.issuer = json_extract(j.value, '$.issuer') AND i.subject = json_extract(j.value, '$.subject') \
-                 WHERE i.user IS NOT (SELECT no FROM them) LIMIT 1) AS identity_taken, \
+                 AND i.\"user\" IS DISTINCT FROM (SELECT no FROM them) LIMIT 1) AS identity_taken, \
              (SELECT left_at FROM departed WHERE tenant = $5 AND id = $6) AS left_at, \
              (SELECT EXISTS (SELECT 1 FROM standing_sessions l WHERE l.id = s.id) \
-                 FROM sessions s WHERE s.id = $9 AND s.user = (SELECT no FROM them)) AS session_lives \
-             FROM (SELECT 1) LEFT JOIN users u ON u.tenant = (SELECT no FROM place) AND u.id = $6"
+                 FROM sessions s WHERE s.id = $9 AND s.\"user\" = (SELECT no FROM them)) AS session_lives \
+             FROM (SELECT 1) one LEFT JOIN users u ON u.tenant = (SELECT no FROM place) AND u.id = $6"
         );
         let mut all = common_args(actor, now, Some(place));
         let identities = (!wanted.identities.is_empty()).then(|| identities_json(wanted.identities));
@@ -224,7 +232,7 @@ impl UserFacts {
         (SQL, all)
     }
 
-    pub(super) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
+    pub(in crate::store) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
         let user = match get::<Option<i64>>(row, "no")? {
             None => None,
             Some(no) => Some(UserRow {
@@ -251,25 +259,25 @@ impl UserFacts {
 
 /// A grant that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) expires_at: Option<Timestamp>,
+pub(in crate::store) struct Standing {
+    pub(in crate::store) expires_at: Option<Timestamp>,
 }
 
 /// Facts for giving and taking.
 #[derive(Debug)]
-pub(super) struct GrantFacts {
-    pub(super) user: Option<i64>,
-    pub(super) role: Option<i64>,
+pub(in crate::store) struct GrantFacts {
+    pub(in crate::store) user: Option<i64>,
+    pub(in crate::store) role: Option<i64>,
     /// The reserved permissions that the role gives.
-    pub(super) bears: Vec<Grant>,
+    pub(in crate::store) bears: Vec<Grant>,
     /// The grant as it stands, if it does.
-    pub(super) stands: Option<Standing>,
+    pub(in crate::store) stands: Option<Standing>,
     /// How many grants the user has.
-    pub(super) count: i64,
+    pub(in crate::store) count: i64,
 }
 
 impl GrantFacts {
-    pub(super) fn question(
+    pub(in crate::store) fn question(
         actor: &Actor,
         now: Timestamp,
         place: &TenantName,
@@ -279,33 +287,34 @@ impl GrantFacts {
     ) -> Question {
         const SQL: &str = concat!(
             with_actor!(),
-            ", them(no) AS (SELECT u.no FROM place CROSS JOIN users u ON u.tenant = place.no AND u.id = $6), \
-             it(no) AS (SELECT r.no FROM place CROSS JOIN roles r ON r.tenant = place.no AND r.name = $7), \
+            ", them(no) AS (SELECT u.no FROM place CROSS JOIN users u WHERE u.tenant = place.no AND u.id = $6), \
+             it(no) AS (SELECT r.no FROM place CROSS JOIN roles r WHERE r.tenant = place.no AND r.name = $7), \
              below(role) AS ( \
                  SELECT no FROM it \
                  UNION \
-                 SELECT r.no FROM below CROSS JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other) \
+                 SELECT r.no FROM below CROSS JOIN role_includes i CROSS JOIN roles r \
+                     WHERE i.role = below.role AND r.no = i.other) \
              SELECT ",
             actor_columns!(),
-            ", (SELECT no FROM them) AS user, (SELECT no FROM it) AS role, \
-             (SELECT json_group_array(p.permission) FROM below CROSS JOIN role_permissions p ON p.role = below.role \
+            ", (SELECT no FROM them) AS \"user\", (SELECT no FROM it) AS role, \
+             (SELECT json_group_array(p.permission) FROM below CROSS JOIN role_permissions p WHERE p.role = below.role \
                  AND p.permission >= 'permcast:' AND p.permission < 'permcast;') AS bears, \
-             (SELECT count(*) FROM user_roles g WHERE g.user = (SELECT no FROM them)) \
-                 + (SELECT count(*) FROM user_permissions g WHERE g.user = (SELECT no FROM them)) AS count, \
-             standing.user AS stands, standing.expires_at \
-             FROM (SELECT 1) LEFT JOIN ( \
-                 SELECT g.user, g.expires_at FROM user_roles g \
-                     WHERE g.user = (SELECT no FROM them) AND g.role = (SELECT no FROM it) \
+             (SELECT count(*) FROM user_roles g WHERE g.\"user\" = (SELECT no FROM them)) \
+                 + (SELECT count(*) FROM user_permissions g WHERE g.\"user\" = (SELECT no FROM them)) AS count, \
+             standing.\"user\" AS stands, standing.expires_at \
+             FROM (SELECT 1) one LEFT JOIN ( \
+                 SELECT g.\"user\", g.expires_at FROM user_roles g \
+                     WHERE g.\"user\" = (SELECT no FROM them) AND g.role = (SELECT no FROM it) \
                  UNION ALL \
-                 SELECT g.user, g.expires_at FROM user_permissions g \
-                     WHERE g.user = (SELECT no FROM them) AND g.permission = $8) standing"
+                 SELECT g.\"user\", g.expires_at FROM user_permissions g \
+                     WHERE g.\"user\" = (SELECT no FROM them) AND g.permission = $8) standing ON TRUE"
         );
         let mut all = common_args(actor, now, Some(place));
         all.extend(args![user.as_str(), role.map(RoleName::as_str), permission.map(Grant::as_str)]);
         (SQL, all)
     }
 
-    pub(super) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
+    pub(in crate::store) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
         let stands = match get::<Option<i64>>(row, "stands")? {
             None => None,
             Some(_) => Some(Standing { expires_at: maybe_time(row, "expires_at")? }),
@@ -323,18 +332,18 @@ impl GrantFacts {
 
 /// Facts for operations on roles.
 #[derive(Debug)]
-pub(super) struct RoleFacts {
-    pub(super) role: Option<(i64, RoleRecord)>,
+pub(in crate::store) struct RoleFacts {
+    pub(in crate::store) role: Option<(i64, RoleRecord)>,
     /// Those of the roles that the operation names which exist.
-    pub(super) known: Vec<RoleName>,
+    pub(in crate::store) known: Vec<RoleName>,
     /// Whether the role is reached from one of them.
-    pub(super) loops: bool,
+    pub(in crate::store) loops: bool,
     /// The reserved permissions that the role gives, and those that the named roles give.
-    pub(super) bears: Vec<Grant>,
+    pub(in crate::store) bears: Vec<Grant>,
 }
 
 impl RoleFacts {
-    pub(super) fn question(
+    pub(in crate::store) fn question(
         actor: &Actor,
         now: Timestamp,
         place: &TenantName,
@@ -343,17 +352,19 @@ impl RoleFacts {
     ) -> Question {
         const SQL: &str = concat!(
             with_actor!(),
-            ", it(no) AS (SELECT r.no FROM place CROSS JOIN roles r ON r.tenant = place.no AND r.name = $6), \
-             named(no, name) AS (SELECT r.no, r.name FROM place CROSS JOIN json_each($7) j \
-                 CROSS JOIN roles r ON r.tenant = place.no AND r.name = j.value), \
+            ", it(no) AS (SELECT r.no FROM place CROSS JOIN roles r WHERE r.tenant = place.no AND r.name = $6), \
+             named(no, name) AS (SELECT r.no, r.name FROM place CROSS JOIN json_each($7) j CROSS JOIN roles r \
+                 WHERE r.tenant = place.no AND r.name = j.value), \
              below(role) AS ( \
                  SELECT no FROM it \
                  UNION \
-                 SELECT r.no FROM below CROSS JOIN role_includes i ON i.role = below.role JOIN roles r ON r.no = i.other), \
+                 SELECT r.no FROM below CROSS JOIN role_includes i CROSS JOIN roles r \
+                     WHERE i.role = below.role AND r.no = i.other), \
              beneath(role) AS ( \
                  SELECT no FROM named \
                  UNION \
-                 SELECT r.no FROM beneath CROSS JOIN role_includes i ON i.role = beneath.role JOIN roles r ON r.no = i.other) \
+                 SELECT r.no FROM beneath CROSS JOIN role_includes i CROSS JOIN roles r \
+                     WHERE i.role = beneath.role AND r.no = i.other) \
              SELECT ",
             actor_columns!(),
             ", r.no, ",
@@ -361,16 +372,16 @@ impl RoleFacts {
             ", (SELECT json_group_array(name) FROM named) AS known, \
              EXISTS (SELECT 1 FROM beneath WHERE role = r.no) AS loops, \
              (SELECT json_group_array(p.permission) FROM ( \
-                 SELECT role FROM below UNION SELECT role FROM beneath) b CROSS JOIN role_permissions p ON p.role = b.role \
-                 AND p.permission >= 'permcast:' AND p.permission < 'permcast;') AS bears \
-             FROM (SELECT 1) LEFT JOIN roles r ON r.no = (SELECT no FROM it)"
+                 SELECT role FROM below UNION SELECT role FROM beneath) b CROSS JOIN role_permissions p \
+                 WHERE p.role = b.role AND p.permission >= 'permcast:' AND p.permission < 'permcast;') AS bears \
+             FROM (SELECT 1) one LEFT JOIN roles r ON r.no = (SELECT no FROM it)"
         );
         let mut all = common_args(actor, now, Some(place));
         all.extend(args![role.as_str(), names_json(named.iter().map(RoleName::as_str))]);
         (SQL, all)
     }
 
-    pub(super) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
+    pub(in crate::store) fn read(actor: &Actor, row: &dyn Row) -> Result<(Common, Self), sqlx::Error> {
         let role = match get::<Option<i64>>(row, "no")? {
             None => None,
             Some(no) => Some((no, role_record(row)?)),
@@ -388,7 +399,7 @@ impl RoleFacts {
 
 impl Common {
     /// The tenant's number, for an actor who may act there.
-    pub(super) fn entered(&self, tenant: Option<&TenantName>) -> Result<(&Rights, Option<i64>), Refusal> {
+    pub(in crate::store) fn entered(&self, tenant: Option<&TenantName>) -> Result<(&Rights, Option<i64>), Refusal> {
         let rights = self.rights.as_ref().ok_or(Refusal::SessionOver)?;
         rights.may_act(tenant)?;
         if tenant.is_some() && self.place.is_none() {
@@ -399,17 +410,17 @@ impl Common {
 }
 
 /// A list of names as a statement's argument.
-pub(super) fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(in crate::store) fn names_json<'a>(names: impl Iterator<Item = &'a str>) -> String {
     names.collect::<serde_json::Value>().to_string()
 }
 
 /// Identities as a statement's argument.
-pub(super) fn identities_json(identities: &[Identity]) -> String {
+pub(in crate::store) fn identities_json(identities: &[Identity]) -> String {
     serde_json::to_string(identities).expect("identities are plain text")
 }
 
 /// The row as a tenant.
-pub(super) fn tenant_record(row: &dyn Row) -> Result<TenantRecord, sqlx::Error> {
+pub(in crate::store) fn tenant_record(row: &dyn Row) -> Result<TenantRecord, sqlx::Error> {
     Ok(TenantRecord {
         name: parsed(row, "name")?,
         description: get(row, "description")?,
@@ -419,21 +430,26 @@ pub(super) fn tenant_record(row: &dyn Row) -> Result<TenantRecord, sqlx::Error> 
 }
 
 /// The row as a user.
-pub(super) fn user_record(row: &dyn Row) -> Result<UserRecord, sqlx::Error> {
+pub(in crate::store) fn user_record(row: &dyn Row) -> Result<UserRecord, sqlx::Error> {
     Ok(UserRecord {
         id: parsed(row, "id")?,
         name: get(row, "name")?,
         email: get(row, "email")?,
         kind: kind(row)?,
         status: status(row)?,
-        identities: json(row, "identities")?,
+        identities: identities(row)?,
         has_password: get::<Option<&str>>(row, "password")?.is_some(),
         created_at: time(row, "created_at")?,
     })
 }
 
+fn identities(row: &dyn Row) -> Result<Vec<Identity>, sqlx::Error> {
+    let (issuers, subjects): (Vec<String>, Vec<String>) = (json(row, "issuers")?, json(row, "subjects")?);
+    Ok(issuers.into_iter().zip(subjects).map(|(issuer, subject)| Identity { issuer, subject }).collect())
+}
+
 /// The row as a role.
-pub(super) fn role_record(row: &dyn Row) -> Result<RoleRecord, sqlx::Error> {
+pub(in crate::store) fn role_record(row: &dyn Row) -> Result<RoleRecord, sqlx::Error> {
     Ok(RoleRecord {
         name: parsed(row, "name")?,
         description: get(row, "description")?,
@@ -444,7 +460,7 @@ pub(super) fn role_record(row: &dyn Row) -> Result<RoleRecord, sqlx::Error> {
 }
 
 /// The row as a lockdown.
-pub(super) fn lockdown_record(row: &dyn Row, tenant: &'static str) -> Result<LockdownRecord, sqlx::Error> {
+pub(in crate::store) fn lockdown_record(row: &dyn Row, tenant: &'static str) -> Result<LockdownRecord, sqlx::Error> {
     Ok(LockdownRecord {
         tenant: maybe_parsed(row, tenant)?,
         retry_after_s: get(row, "retry_after_s")?,
@@ -462,7 +478,7 @@ fn status(row: &dyn Row) -> Result<Status, sqlx::Error> {
 }
 
 /// The column `kind` of a user.
-pub(super) fn kind(row: &dyn Row) -> Result<UserKind, sqlx::Error> {
+pub(in crate::store) fn kind(row: &dyn Row) -> Result<UserKind, sqlx::Error> {
     match get::<&str>(row, "kind")? {
         "person" => Ok(UserKind::Person),
         "service" => Ok(UserKind::Service),

@@ -6,13 +6,13 @@ use crate::domain::rules::{Refusal, Rights};
 use crate::domain::{Grant, RoleName, Timestamp};
 
 use super::super::facts::{RoleFacts, names_json};
-use super::super::sql::args;
+use super::super::statement::args;
 use super::super::writer::operation;
 use super::{Decided, Plan, has_room, operates};
 
 /// One edit.
 #[derive(Clone, Copy)]
-pub(in super::super) enum RoleEdit<'a> {
+pub(in crate::store) enum RoleEdit<'a> {
     Patch(&'a RolePatch),
     AddPermission(&'a Grant),
     RemovePermission(&'a Grant),
@@ -22,7 +22,7 @@ pub(in super::super) enum RoleEdit<'a> {
 
 impl RoleEdit<'_> {
     /// The roles that it names.
-    pub(in super::super) fn named(&self) -> &[RoleName] {
+    pub(in crate::store) fn named(&self) -> &[RoleName] {
         match self {
             Self::Patch(patch) => patch.includes.as_deref().unwrap_or_default(),
             Self::AddInclude(other) | Self::RemoveInclude(other) => std::slice::from_ref(*other),
@@ -84,7 +84,7 @@ fn includes_json(role: &RoleRecord) -> String {
     names_json(role.includes.iter().map(RoleName::as_str))
 }
 
-pub(in super::super) fn create_role(
+pub(in crate::store) fn create_role(
     rights: &Rights,
     place: i64,
     facts: &RoleFacts,
@@ -113,8 +113,8 @@ pub(in super::super) fn create_role(
         operation!(
             "INSERT INTO roles (tenant, name, description, created_at) VALUES ($5, $6, $7, $8)",
             "INSERT INTO role_permissions (role, permission) \
-                 SELECT r.no, j.value FROM roles r JOIN json_each($9) j WHERE r.tenant = $5 AND r.name = $6",
-            "INSERT INTO role_includes (role, other) SELECT r.no, o.no FROM roles r JOIN json_each($10) j \
+                 SELECT r.no, j.value FROM roles r CROSS JOIN json_each($9) j WHERE r.tenant = $5 AND r.name = $6",
+            "INSERT INTO role_includes (role, other) SELECT r.no, o.no FROM roles r CROSS JOIN json_each($10) j \
                  JOIN roles o ON o.tenant = $5 AND o.name = j.value WHERE r.tenant = $5 AND r.name = $6"
         ),
         args![
@@ -130,7 +130,7 @@ pub(in super::super) fn create_role(
     .named(format!("role {} created", new.name)))
 }
 
-pub(in super::super) fn edit_role(rights: &Rights, facts: &RoleFacts, name: &RoleName, edit: RoleEdit<'_>) -> Decided {
+pub(in crate::store) fn edit_role(rights: &Rights, facts: &RoleFacts, name: &RoleName, edit: RoleEdit<'_>) -> Decided {
     let (no, old) = facts.role.as_ref().ok_or_else(|| Refusal::UnknownRole(name.to_string()))?;
     all_known(facts, edit.named())?;
     let mut new = old.clone();
@@ -154,9 +154,9 @@ pub(in super::super) fn edit_role(rights: &Rights, facts: &RoleFacts, name: &Rol
             "INSERT INTO role_permissions (role, permission) SELECT $5, j.value FROM json_each($7) j \
                  WHERE NOT EXISTS (SELECT 1 FROM role_permissions p WHERE p.role = $5 AND p.permission = j.value)",
             "DELETE FROM role_includes WHERE role = $5 AND other NOT IN ( \
-                 SELECT o.no FROM roles r JOIN json_each($8) j JOIN roles o ON o.tenant = r.tenant AND o.name = j.value \
+                 SELECT o.no FROM roles r CROSS JOIN json_each($8) j JOIN roles o ON o.tenant = r.tenant AND o.name = j.value \
                  WHERE r.no = $5)",
-            "INSERT INTO role_includes (role, other) SELECT r.no, o.no FROM roles r JOIN json_each($8) j \
+            "INSERT INTO role_includes (role, other) SELECT r.no, o.no FROM roles r CROSS JOIN json_each($8) j \
                  JOIN roles o ON o.tenant = r.tenant AND o.name = j.value WHERE r.no = $5 \
                  AND NOT EXISTS (SELECT 1 FROM role_includes i WHERE i.role = r.no AND i.other = o.no)"
         ),
@@ -167,7 +167,7 @@ pub(in super::super) fn edit_role(rights: &Rights, facts: &RoleFacts, name: &Rol
     Ok(if many { plan.named(format!("role {name} edited")) } else { plan })
 }
 
-pub(in super::super) fn delete_role(rights: &Rights, facts: &RoleFacts, name: &RoleName) -> Decided {
+pub(in crate::store) fn delete_role(rights: &Rights, facts: &RoleFacts, name: &RoleName) -> Decided {
     let (no, _) = facts.role.as_ref().ok_or_else(|| Refusal::UnknownRole(name.to_string()))?;
     rights.may_touch(&facts.bears)?;
     let sql = operation!("DELETE FROM roles WHERE no = $5");

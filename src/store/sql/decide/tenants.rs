@@ -6,11 +6,11 @@ use crate::domain::rules::Refusal;
 use crate::domain::{TenantName, Timestamp};
 
 use super::super::facts::TenantFacts;
-use super::super::sql::args;
+use super::super::statement::args;
 use super::super::writer::operation;
 use super::{Decided, Plan};
 
-pub(in super::super) fn create_tenant(facts: &TenantFacts, new: &NewTenant, now: Timestamp) -> Decided {
+pub(in crate::store) fn create_tenant(facts: &TenantFacts, new: &NewTenant, now: Timestamp) -> Decided {
     if facts.tenant.is_some() {
         return Err(Refusal::Exists(format!("the tenant {:?}", new.name.as_str())));
     }
@@ -27,7 +27,7 @@ pub(in super::super) fn create_tenant(facts: &TenantFacts, new: &NewTenant, now:
     ))
 }
 
-pub(in super::super) fn patch_tenant(facts: &TenantFacts, patch: &TenantPatch) -> Decided {
+pub(in crate::store) fn patch_tenant(facts: &TenantFacts, patch: &TenantPatch) -> Decided {
     let old = facts.tenant.as_ref().ok_or(Refusal::UnknownTenant)?;
     let mut new = old.clone();
     if let Some(description) = &patch.description {
@@ -46,7 +46,7 @@ pub(in super::super) fn patch_tenant(facts: &TenantFacts, patch: &TenantPatch) -
     .losing_operator_if(suspends))
 }
 
-pub(in super::super) fn delete_tenant(facts: &TenantFacts, name: &TenantName) -> Decided {
+pub(in crate::store) fn delete_tenant(facts: &TenantFacts, name: &TenantName) -> Decided {
     if *name == TenantName::first() {
         return Err(Refusal::FirstTenant);
     }
@@ -56,13 +56,13 @@ pub(in super::super) fn delete_tenant(facts: &TenantFacts, name: &TenantName) ->
 }
 
 /// Always a change, as for a user.
-pub(in super::super) fn end_tenant_sessions(facts: &TenantFacts, name: &TenantName) -> Decided {
+pub(in crate::store) fn end_tenant_sessions(facts: &TenantFacts, name: &TenantName) -> Decided {
     facts.tenant.as_ref().ok_or(Refusal::UnknownTenant)?;
     let sql = operation!("UPDATE tenants SET sign_outs = sign_outs + 1 WHERE name = $5");
     Ok(Plan::script(sql, args![name.as_str()], Resource::Nothing))
 }
 
-pub(in super::super) fn set_lockdown(facts: &TenantFacts, new: Option<&NewLockdown>, now: Timestamp) -> Decided {
+pub(in crate::store) fn set_lockdown(facts: &TenantFacts, new: Option<&NewLockdown>, now: Timestamp) -> Decided {
     let in_force = facts.lockdown.as_ref().filter(|old| old.until.is_none_or(|until| until > now));
     let Some(new) = new else {
         return Ok(match &facts.lockdown {

@@ -8,7 +8,7 @@ use crate::domain::rules::{Refusal, Rights};
 use crate::domain::{SessionId, Timestamp, UserId};
 
 use super::super::facts::{SessionState, UserFacts, UserRow, identities_json};
-use super::super::sql::args;
+use super::super::statement::args;
 use super::super::writer::operation;
 use super::{Decided, Plan, operates};
 
@@ -35,7 +35,7 @@ fn tidy(identities: &[Identity]) -> Vec<Identity> {
     identities
 }
 
-pub(in super::super) fn create_user(
+pub(in crate::store) fn create_user(
     place: i64,
     facts: &UserFacts,
     new: &NewUser,
@@ -64,9 +64,9 @@ pub(in super::super) fn create_user(
         operation!(
             "INSERT INTO users (tenant, id, name, email, kind, status, password, created_at) \
                  VALUES ($5, $6, $7, $8, $9, $10, $11, $12)",
-            "INSERT INTO identities (tenant, issuer, subject, user) \
+            "INSERT INTO identities (tenant, issuer, subject, \"user\") \
                  SELECT u.tenant, json_extract(j.value, '$.issuer'), json_extract(j.value, '$.subject'), u.no \
-                 FROM users u JOIN json_each($13) j WHERE u.tenant = $5 AND u.id = $6"
+                 FROM users u CROSS JOIN json_each($13) j WHERE u.tenant = $5 AND u.id = $6"
         ),
         args![
             place,
@@ -84,7 +84,7 @@ pub(in super::super) fn create_user(
     .named(format!("user {} created", new.id)))
 }
 
-pub(in super::super) fn patch_user(rights: &Rights, facts: &UserFacts, id: &UserId, patch: &UserPatch) -> Decided {
+pub(in crate::store) fn patch_user(rights: &Rights, facts: &UserFacts, id: &UserId, patch: &UserPatch) -> Decided {
     let UserRow { no, record: old, password: old_password, bears } = known(facts, id)?;
     let mut new = old.clone();
     if let Some(name) = &patch.name {
@@ -122,11 +122,11 @@ pub(in super::super) fn patch_user(rights: &Rights, facts: &UserFacts, id: &User
     Ok(Plan::script(
         operation!(
             "UPDATE users SET name = $6, email = $7, kind = $8, status = $9, password = $10 WHERE no = $5",
-            "DELETE FROM identities WHERE user = $5 AND NOT EXISTS (SELECT 1 FROM json_each($11) j \
+            "DELETE FROM identities WHERE \"user\" = $5 AND NOT EXISTS (SELECT 1 FROM json_each($11) j \
                  WHERE json_extract(j.value, '$.issuer') = issuer AND json_extract(j.value, '$.subject') = subject)",
-            "INSERT INTO identities (tenant, issuer, subject, user) \
+            "INSERT INTO identities (tenant, issuer, subject, \"user\") \
                  SELECT u.tenant, json_extract(j.value, '$.issuer'), json_extract(j.value, '$.subject'), u.no \
-                 FROM users u JOIN json_each($11) j WHERE u.no = $5 AND NOT EXISTS (SELECT 1 FROM identities i \
+                 FROM users u CROSS JOIN json_each($11) j WHERE u.no = $5 AND NOT EXISTS (SELECT 1 FROM identities i \
                      WHERE i.tenant = u.tenant AND i.issuer = json_extract(j.value, '$.issuer') \
                        AND i.subject = json_extract(j.value, '$.subject'))"
         ),
@@ -136,14 +136,14 @@ pub(in super::super) fn patch_user(rights: &Rights, facts: &UserFacts, id: &User
     .losing_operator_if(suspends && operates(bears)))
 }
 
-pub(in super::super) fn delete_user(rights: &Rights, facts: &UserFacts, id: &UserId) -> Decided {
+pub(in crate::store) fn delete_user(rights: &Rights, facts: &UserFacts, id: &UserId) -> Decided {
     let user = known(facts, id)?;
     rights.may_touch(&user.bears)?;
     let sql = operation!("DELETE FROM users WHERE no = $5");
     Ok(Plan::script(sql, args![user.no], Resource::Nothing).losing_operator_if(operates(&user.bears)))
 }
 
-pub(in super::super) fn end_session(
+pub(in crate::store) fn end_session(
     rights: &Rights,
     facts: &UserFacts,
     id: &UserId,
@@ -163,7 +163,7 @@ pub(in super::super) fn end_session(
 }
 
 /// Always a change: a token that no session of ours stands behind ends by it, too.
-pub(in super::super) fn end_sessions(rights: &Rights, facts: &UserFacts, id: &UserId) -> Decided {
+pub(in crate::store) fn end_sessions(rights: &Rights, facts: &UserFacts, id: &UserId) -> Decided {
     let user = known(facts, id)?;
     rights.may_touch(&user.bears)?;
     let sql = operation!("UPDATE users SET sign_outs = sign_outs + 1 WHERE no = $5");

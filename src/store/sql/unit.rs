@@ -7,22 +7,22 @@ use crate::store::{Outcome, Written};
 
 use super::decide::{self, Plan, RoleEdit, Thing};
 use super::facts::{Common, GrantFacts, Question, RoleFacts, TenantFacts, UserFacts, Wanted};
-use super::sql::{args, get};
+use super::statement::{args, get};
 use super::writer::{Fault, Script, Transaction, Work, operation};
 
 /// Whether an active user of an active tenant holds `permcast:operator` without expiry.
-pub(super) const HAS_OPERATOR: &str = "WITH RECURSIVE \
+pub(in crate::store) const HAS_OPERATOR: &str = "WITH RECURSIVE \
      giving(role) AS ( \
          SELECT role FROM role_permissions WHERE permission = 'permcast:operator' \
          UNION \
-         SELECT i.role FROM giving CROSS JOIN role_includes i ON i.other = giving.role), \
-     holding(user) AS ( \
-         SELECT user FROM user_permissions WHERE permission = 'permcast:operator' AND expires_at IS NULL \
+         SELECT i.role FROM giving CROSS JOIN role_includes i WHERE i.other = giving.role), \
+     holding(\"user\") AS ( \
+         SELECT \"user\" FROM user_permissions WHERE permission = 'permcast:operator' AND expires_at IS NULL \
          UNION ALL \
-         SELECT g.user FROM giving CROSS JOIN roles r ON r.no = giving.role JOIN user_roles g ON g.role = r.no \
-             WHERE g.expires_at IS NULL) \
-     SELECT EXISTS (SELECT 1 FROM holding CROSS JOIN users u ON u.no = holding.user AND u.status = 'active' \
-         JOIN tenants t ON t.no = u.tenant AND t.status = 'active') AS found";
+         SELECT g.\"user\" FROM giving CROSS JOIN roles r CROSS JOIN user_roles g \
+             WHERE r.no = giving.role AND g.role = r.no AND g.expires_at IS NULL) \
+     SELECT EXISTS (SELECT 1 FROM holding CROSS JOIN users u CROSS JOIN tenants t \
+         WHERE u.no = holding.\"user\" AND u.status = 'active' AND t.no = u.tenant AND t.status = 'active') AS found";
 
 impl Work for Unit {
     type Answer = Written;
@@ -221,7 +221,7 @@ fn decide(
 }
 
 /// Deletes what is over.
-pub(super) struct DeleteExpired;
+pub(in crate::store) struct DeleteExpired;
 
 impl Work for DeleteExpired {
     type Answer = Written;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::sqlite::SqlitePool;
-
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{Page, SessionRecord};
 use crate::domain::{Actor, Effect, SessionId, TenantName, Timestamp, UserId};
@@ -12,11 +10,11 @@ use crate::store::{Credentials, LiveSession, Loaded, NewSession, Rotation, Token
 use super::facts::kind;
 use super::log;
 use super::read::{loaded, page};
-use super::sql::{Row, args, get, malformed, maybe_time, parsed, query, time};
+use super::statement::{Ask, Row, args, get, malformed, maybe_time, parsed, time};
 use super::writer::{Fault, Script, Transaction, Work, operation};
 
 /// Opens a session.
-pub(super) struct Opening(pub(super) NewSession);
+pub(in crate::store) struct Opening(pub(in crate::store) NewSession);
 
 impl Work for Opening {
     type Answer = Option<LiveSession>;
@@ -29,7 +27,7 @@ impl Work for Opening {
                  last_refresh_at, expires_at, idle, ends_at) \
              SELECT $1, u.no, h.head, $4, $5, h.head, $6, $7, $5, $5, $8, $10, $11 \
              FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $3 \
-                 JOIN (SELECT COALESCE(MAX(seq), 0) AS head FROM changes) h \
+                 CROSS JOIN (SELECT COALESCE(MAX(seq), 0) AS head FROM changes) h \
              WHERE t.name = $2 AND t.status = 'active' AND u.status = 'active' AND $8 > $5 \
                AND ($9 IS NULL OR u.password = $9) \
              RETURNING 1 AS opened";
@@ -59,11 +57,11 @@ impl Work for Opening {
 }
 
 /// Renews the hash of a password.
-pub(super) struct RenewHash {
-    pub(super) tenant: TenantName,
-    pub(super) user: UserId,
-    pub(super) old: PasswordHash,
-    pub(super) new: PasswordHash,
+pub(in crate::store) struct RenewHash {
+    pub(in crate::store) tenant: TenantName,
+    pub(in crate::store) user: UserId,
+    pub(in crate::store) old: PasswordHash,
+    pub(in crate::store) new: PasswordHash,
 }
 
 impl Work for RenewHash {
@@ -80,10 +78,10 @@ impl Work for RenewHash {
 }
 
 /// Presents a refresh token.
-pub(super) struct Rotating {
-    pub(super) session: SessionId,
-    pub(super) presented: TokenDigest,
-    pub(super) successor: TokenDigest,
+pub(in crate::store) struct Rotating {
+    pub(in crate::store) session: SessionId,
+    pub(in crate::store) presented: TokenDigest,
+    pub(in crate::store) successor: TokenDigest,
 }
 
 impl Work for Rotating {
@@ -129,9 +127,9 @@ impl Work for Rotating {
 }
 
 /// Ends a session by possession of its token.
-pub(super) struct Ending {
-    pub(super) session: SessionId,
-    pub(super) effect: Effect,
+pub(in crate::store) struct Ending {
+    pub(in crate::store) session: SessionId,
+    pub(in crate::store) effect: Effect,
 }
 
 impl Work for Ending {
@@ -174,15 +172,15 @@ fn digest(row: &dyn Row, column: &'static str) -> Result<Option<TokenDigest>, sq
 }
 
 /// A session that can be used now.
-pub(super) async fn load(
-    readers: &SqlitePool,
+pub(in crate::store) async fn load(
+    readers: &mut impl Ask,
     session: &SessionId,
     now: Timestamp,
 ) -> Result<Loaded<Option<LiveSession>>, sqlx::Error> {
     const LOAD: &str = "SELECT m.epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, \
              s.id, s.tenant_name, s.user_id, s.expires_at \
          FROM meta m LEFT JOIN standing_sessions s ON s.id = $1 AND s.expires_at > $2";
-    let row = query(LOAD, args![session.as_str(), now]).fetch_one(readers).await?;
+    let row = readers.one(LOAD, args![session.as_str(), now]).await?;
     let live = match get::<Option<&str>>(&row, "id")? {
         None => None,
         Some(_) => Some(live_session(&row)?),
@@ -191,8 +189,8 @@ pub(super) async fn load(
 }
 
 /// What sign-in compares with: by id, else by email.
-pub(super) async fn credentials(
-    readers: &SqlitePool,
+pub(in crate::store) async fn credentials(
+    readers: &mut impl Ask,
     tenant: &TenantName,
     login: &str,
 ) -> Result<Option<Credentials>, sqlx::Error> {
@@ -201,7 +199,7 @@ pub(super) async fn credentials(
              (SELECT id FROM users WHERE tenant = t.no AND id = $2), \
              (SELECT id FROM users WHERE tenant = t.no AND email = $3)) \
          WHERE t.name = $1";
-    let row = query(FIND, args![tenant.as_str(), login, login.to_lowercase()]).fetch_optional(readers).await?;
+    let row = readers.find(FIND, args![tenant.as_str(), login, login.to_lowercase()]).await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Credentials {
         user: parsed(&row, "id")?,
@@ -212,8 +210,8 @@ pub(super) async fn credentials(
 }
 
 /// A user's sessions that can be used now, by id.
-pub(super) async fn list(
-    readers: &SqlitePool,
+pub(in crate::store) async fn list(
+    readers: &mut impl Ask,
     tenant: &TenantName,
     user: &UserId,
     after: Option<&str>,
@@ -222,10 +220,10 @@ pub(super) async fn list(
 ) -> Result<Page<SessionRecord>, sqlx::Error> {
     const LIST: &str = "SELECT s.id, s.created_at, s.last_refresh_at, s.address, s.user_agent, s.seen \
          FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $2 \
-             JOIN standing_sessions l ON l.user = u.no AND l.expires_at > $5 JOIN sessions s ON s.id = l.id \
+             JOIN standing_sessions l ON l.\"user\" = u.no AND l.expires_at > $5 JOIN sessions s ON s.id = l.id \
          WHERE t.name = $1 AND s.id > $3 ORDER BY s.id LIMIT $4";
     let args = args![tenant.as_str(), user.as_str(), after.unwrap_or(""), i64::from(limit) + 1, now];
-    let rows = query(LIST, args).fetch_all(readers).await?;
+    let rows = readers.all(LIST, args).await?;
     page(&rows, limit, |row| {
         let record = SessionRecord {
             id: parsed(row, "id")?,

@@ -5,10 +5,10 @@ mod roles;
 mod tenants;
 mod users;
 
-pub(super) use grants::{Thing, grant, revoke};
-pub(super) use roles::{RoleEdit, create_role, delete_role, edit_role};
-pub(super) use tenants::{create_tenant, delete_tenant, end_tenant_sessions, patch_tenant, set_lockdown};
-pub(super) use users::{create_user, delete_user, end_session, end_sessions, patch_user};
+pub(in crate::store) use grants::{Thing, grant, revoke};
+pub(in crate::store) use roles::{RoleEdit, create_role, delete_role, edit_role};
+pub(in crate::store) use tenants::{create_tenant, delete_tenant, end_tenant_sessions, patch_tenant, set_lockdown};
+pub(in crate::store) use users::{create_user, delete_user, end_session, end_sessions, patch_user};
 
 use crate::domain::operation::Resource;
 use crate::domain::permission::OPERATOR;
@@ -18,13 +18,13 @@ use crate::domain::{Grant, Timestamp};
 use super::writer::Script;
 
 /// What to do.
-pub(super) struct Plan {
+pub(in crate::store) struct Plan {
     /// `None`: it is so already.
-    pub(super) script: Option<Script>,
+    pub(in crate::store) script: Option<Script>,
     /// What the operation leaves behind.
-    pub(super) resource: Resource,
+    pub(in crate::store) resource: Resource,
     /// Whether an operator could be lost by it.
-    pub(super) may_lose_operator: bool,
+    pub(in crate::store) may_lose_operator: bool,
 }
 
 type Decided = Result<Plan, Refusal>;
@@ -34,7 +34,7 @@ impl Plan {
         Self { script: None, resource, may_lose_operator: false }
     }
 
-    fn script(sql: &'static str, args: Vec<super::sql::Arg>, resource: Resource) -> Self {
+    fn script(sql: &'static str, args: Vec<super::statement::Arg>, resource: Resource) -> Self {
         Self { script: Some(Script { sql, args, summary: None }), resource, may_lose_operator: false }
     }
 

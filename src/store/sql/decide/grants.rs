@@ -5,13 +5,13 @@ use crate::domain::rules::{Refusal, Rights};
 use crate::domain::{Grant, RoleName, Timestamp, UserId};
 
 use super::super::facts::{GrantFacts, Standing};
-use super::super::sql::{Arg, args};
+use super::super::statement::{Arg, args};
 use super::super::writer::operation;
 use super::{Decided, Plan, has_room, is_lasting, operates};
 
 /// What is given or taken.
 #[derive(Clone, Copy)]
-pub(in super::super) enum Thing<'a> {
+pub(in crate::store) enum Thing<'a> {
     Role(&'a RoleName),
     Permission(&'a Grant),
 }
@@ -32,7 +32,7 @@ fn key(rights: &Rights, facts: &GrantFacts, id: &UserId, thing: Thing<'_>) -> Re
     }
 }
 
-pub(in super::super) fn grant(
+pub(in crate::store) fn grant(
     rights: &Rights,
     facts: &GrantFacts,
     id: &UserId,
@@ -55,24 +55,24 @@ pub(in super::super) fn grant(
     args.push(expires_at.into());
     let sql = match thing {
         Thing::Role(_) => operation!(
-            "INSERT INTO user_roles (user, role, expires_at) VALUES ($5, $6, $7) \
-                 ON CONFLICT (user, role) DO UPDATE SET expires_at = excluded.expires_at"
+            "INSERT INTO user_roles (\"user\", role, expires_at) VALUES ($5, $6, $7) \
+                 ON CONFLICT (\"user\", role) DO UPDATE SET expires_at = excluded.expires_at"
         ),
         Thing::Permission(_) => operation!(
-            "INSERT INTO user_permissions (user, permission, expires_at) VALUES ($5, $6, $7) \
-                 ON CONFLICT (user, permission) DO UPDATE SET expires_at = excluded.expires_at"
+            "INSERT INTO user_permissions (\"user\", permission, expires_at) VALUES ($5, $6, $7) \
+                 ON CONFLICT (\"user\", permission) DO UPDATE SET expires_at = excluded.expires_at"
         ),
     };
     let shortened = facts.stands.is_some_and(|old| is_lasting(old.expires_at)) && !is_lasting(expires_at);
     Ok(Plan::script(sql, args, resource).losing_operator_if(operates && shortened))
 }
 
-pub(in super::super) fn revoke(rights: &Rights, facts: &GrantFacts, id: &UserId, thing: Thing<'_>) -> Decided {
+pub(in crate::store) fn revoke(rights: &Rights, facts: &GrantFacts, id: &UserId, thing: Thing<'_>) -> Decided {
     let (args, operates) = key(rights, facts, id, thing)?;
     let Some(Standing { expires_at }) = facts.stands else { return Ok(Plan::nothing(Resource::Nothing)) };
     let sql = match thing {
-        Thing::Role(_) => operation!("DELETE FROM user_roles WHERE user = $5 AND role = $6"),
-        Thing::Permission(_) => operation!("DELETE FROM user_permissions WHERE user = $5 AND permission = $6"),
+        Thing::Role(_) => operation!("DELETE FROM user_roles WHERE \"user\" = $5 AND role = $6"),
+        Thing::Permission(_) => operation!("DELETE FROM user_permissions WHERE \"user\" = $5 AND permission = $6"),
     };
     Ok(Plan::script(sql, args, Resource::Nothing).losing_operator_if(operates && is_lasting(expires_at)))
 }
