@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, ServerAddr, Subscriber};
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Message, ServerAddr, ServerError, Subscriber,
+};
+use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use percent_encoding::percent_decode_str;
 use tokio::sync::mpsc;
@@ -17,7 +20,7 @@ use crate::config;
 use crate::domain::{Clock, Random, TenantName};
 use crate::protocol::bus::{
     ChangesMessage, ReplicaMessage, SEAL_HEADER, Sealer, TRACE_HEADER, all_changes_subject, changes_subject,
-    replicas_subject, traceparent,
+    hello_subject, replicas_subject, traceparent,
 };
 use crate::runtime::Lifecycle;
 
@@ -33,6 +36,9 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest pause between two attempts.
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
+
+/// What NATS says while it is looked at whether it lets us in: at most a refusal for each subject, and of coming and going.
+const GREETING_EVENTS: usize = 16;
 
 /// Where NATS is and who we are there.
 #[derive(Clone)]
@@ -66,9 +72,36 @@ pub enum NatsError {
     /// A server answered, and then went away.
     #[error("the NATS server went away")]
     Gone(#[source] async_nats::client::FlushError),
-    /// The options do not fit together, the file holds no credentials, or the server does not let us in.
+    /// No connection came about.
     #[error("cannot connect to NATS")]
-    Options(#[source] async_nats::ConnectError),
+    Connect(#[source] async_nats::ConnectError),
+    /// A server knows us not.
+    #[error(
+        "NATS does not let this replica in: check the user and password in nats_url, nats_credentials_file or nats_nkey_file"
+    )]
+    Stranger(#[source] async_nats::ConnectError),
+    /// A server knows us, and does not let us do what we must.
+    #[error(
+        "NATS does not give this replica its rights ({refusal}): it must publish and subscribe on \
+         permcast.v1.{deployment}.> (an account for it is in deploy/nats)"
+    )]
+    Rights { refusal: String, deployment: String },
+}
+
+impl NatsError {
+    /// Whether the settings are at fault, here or at NATS. Whatever else it is may pass.
+    fn is_a_fault_of_settings(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Address | Self::Stranger(_) | Self::Rights { .. })
+    }
+}
+
+impl From<async_nats::ConnectError> for NatsError {
+    fn from(error: async_nats::ConnectError) -> Self {
+        match error.kind() {
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => Self::Stranger(error),
+            _ => Self::Connect(error),
+        }
+    }
 }
 
 /// The bus over NATS.
@@ -81,7 +114,8 @@ pub struct NatsBus {
 }
 
 impl NatsBus {
-    /// Starts to connect and answers at once. Changes are read from the subscription itself, without a task in between;
+    /// Starts to connect and answers soon, whether NATS is there or not; a NATS that is there and refuses us is an error,
+    /// as long as nothing rests on this replica yet. Changes are read from the subscription itself, without a task in between;
     /// what finds no room there or in the queue of the rest is dropped: the tail will show it.
     pub async fn start(
         settings: NatsSettings,
@@ -93,6 +127,11 @@ impl NatsBus {
         let sealer = Arc::new(ArcSwap::from_pointee(sealer));
         let link = Arc::new(Link::new(clock));
         let (inbox, mut others) = mpsc::channel(OTHER_MESSAGES);
+        match greet(&settings.broker, &settings.deployment).await {
+            Err(error) if error.is_a_fault_of_settings() => return Err(error),
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "NATS is not there yet"),
+            Ok(()) => {}
+        }
         let client = connect(&settings, Arc::clone(&link), inbox.clone()).await?;
         let changes = client.subscribe(all_changes_subject(&settings.deployment)).await?;
         let replicas = client.subscribe(replicas_subject(&settings.deployment)).await?;
@@ -186,17 +225,56 @@ async fn connect(settings: &NatsSettings, link: Arc<Link>, inbox: mpsc::Sender<H
         })
         .connect(addresses(&settings.broker)?)
         .await
-        .map_err(NatsError::Options)
+        .map_err(NatsError::from)
 }
 
 /// Connects once, to see whether a broker lets us in.
 pub async fn connect_once(broker: &config::Nats) -> Result<Client, NatsError> {
     let connected = async {
-        let client = options(broker).await?.connect(addresses(broker)?).await.map_err(NatsError::Options)?;
+        let client = options(broker).await?.connect(addresses(broker)?).await?;
         client.flush().await.map_err(NatsError::Gone)?;
         Ok(client)
     };
     tokio::time::timeout(CONNECT_DEADLINE, connected).await.unwrap_or(Err(NatsError::Silent))
+}
+
+/// Connects once, to see whether a broker lets us say and hear what a replica must.
+pub async fn greet(broker: &config::Nats, deployment: &str) -> Result<(), NatsError> {
+    let (told, mut events) = mpsc::channel(GREETING_EVENTS);
+    let greeting = async {
+        let tell = move |event| {
+            let told = told.clone();
+            async move {
+                let _ = told.try_send(event);
+            }
+        };
+        let client = options(broker).await?.event_callback(tell).connect(addresses(broker)?).await?;
+        let _changes = client.subscribe(all_changes_subject(deployment)).await?;
+        let _replicas = client.subscribe(replicas_subject(deployment)).await?;
+        let hello = hello_subject(deployment);
+        let mut echo = client.subscribe(hello.clone()).await?;
+        // It fails only where the client has ended, and then nothing comes back.
+        let _ = client.publish(hello, Bytes::new()).await;
+        let mut heard = false;
+        loop {
+            tokio::select! {
+                // Whatever the server has refused it said before, but that may be on its way to us still.
+                _ = echo.next(), if !heard => {
+                    heard = true;
+                    let _ = client.drain().await;
+                }
+                event = events.recv() => match event {
+                    Some(Event::ServerError(ServerError::Other(refusal))) => {
+                        return Err(NatsError::Rights { refusal, deployment: deployment.to_owned() });
+                    }
+                    Some(Event::Closed) | None if heard => return Ok(()),
+                    Some(Event::Disconnected | Event::Closed) | None => return Err(NatsError::Silent),
+                    Some(_) => {}
+                },
+            }
+        }
+    };
+    tokio::time::timeout(CONNECT_DEADLINE, greeting).await.unwrap_or(Err(NatsError::Silent))
 }
 
 fn addresses(broker: &config::Nats) -> Result<Vec<ServerAddr>, NatsError> {

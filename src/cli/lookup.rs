@@ -29,7 +29,7 @@ pub(super) async fn doctor(given: Given) -> Result<(), CommandError> {
         say(&format!("            {} had applied {} when it last said so", replica.id, replica.applied))?;
     }
     let probed = match &config.nats {
-        Some(broker) => Some(nats::connect_once(broker).await),
+        Some(broker) => Some(nats::greet(broker, &config.deployment).await),
         None => None,
     };
     match probed {
@@ -38,7 +38,7 @@ pub(super) async fn doctor(given: Given) -> Result<(), CommandError> {
                 .into(),
         ),
         None => say("broker      off")?,
-        Some(Ok(_)) => say("broker      up")?,
+        Some(Ok(())) => say("broker      up")?,
         Some(Err(error)) => faults.push(format!("broker      down: {}", chain(&error))),
     }
     store.close().await;

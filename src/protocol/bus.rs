@@ -34,6 +34,11 @@ pub fn replicas_subject(deployment: &str) -> String {
     format!("permcast.v1.{deployment}.replicas")
 }
 
+/// `permcast.v1.<deployment>.hello`: what a replica says to itself at its start, to see what NATS lets it do.
+pub fn hello_subject(deployment: &str) -> String {
+    format!("permcast.v1.{deployment}.hello")
+}
+
 /// Changes that a replica committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangesMessage {

@@ -37,23 +37,38 @@ pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>
 pub(crate) struct Nats {
     child: Child,
     pub(crate) url: String,
+    /// Where it listens.
+    pub(crate) address: String,
+    /// Where the others of its cluster find it.
+    route: Option<String>,
     _log: Lines<BufReader<ChildStderr>>,
 }
 
 impl Nats {
     pub(crate) async fn start() -> Self {
-        Self::start_for(&[], "").await
+        Self::start_with(&[], &[]).await
     }
 
     /// One that lets in only who is named in the address.
     pub(crate) async fn guarded(user: &str, password: &str) -> Self {
-        Self::start_for(&["--user", user, "--pass", password], &format!("{user}:{password}@")).await
+        let guarded = Self::start_with(&["--user", user, "--pass", password], &[]).await;
+        Self { url: format!("nats://{user}:{password}@{}", guarded.address), ..guarded }
     }
 
-    async fn start_for(arguments: &[&str], user: &str) -> Self {
+    /// Another server of one cluster, which finds the rest by these.
+    pub(crate) async fn join(others: &[&Self]) -> Self {
+        let routes: Vec<_> = others.iter().filter_map(|other| other.route.as_deref()).collect();
+        let (routes, itself) = (routes.join(","), ["--cluster_name", "c", "--cluster", "nats://127.0.0.1:-1"]);
+        // Who is connected is not told of the others: replicas know the ways that they were given.
+        let known: &[_] = if routes.is_empty() { &[] } else { &["--routes", &routes] };
+        Self::start_with(&[&itself[..], &["--no_advertise=true"], known].concat(), &[]).await
+    }
+
+    pub(crate) async fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new("nats-server")
             .args(["-a", "127.0.0.1", "-p", "-1"])
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -61,22 +76,34 @@ impl Nats {
             .spawn()
             .expect("nats-server is on the PATH");
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let listening = async {
-            loop {
-                let line = log.next_line().await.unwrap().expect("nats-server goes on running");
-                if let Some((_, address)) = line.split_once("Listening for client connections on ") {
-                    return format!("nats://{user}{address}");
-                }
+        let mut listens = async |on: &str| loop {
+            let line = log.next_line().await.unwrap().expect("nats-server goes on running");
+            if let Some((_, address)) = line.split_once(on) {
+                return address.to_owned();
             }
         };
-        let url = soon("nats-server", listening).await;
-        Self { child, url, _log: log }
+        let address = soon("nats-server", listens("Listening for client connections on ")).await;
+        let route = match arguments.contains(&"--cluster") {
+            true => Some(soon("nats-server", listens("Listening for route connections on ")).await),
+            false => None,
+        };
+        let route = route.map(|route| format!("nats://{route}"));
+        Self { child, url: format!("nats://{address}"), address, route, _log: log }
     }
 
     /// Kills it.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id().unwrap(), name);
+    }
+}
+
+fn signal(pid: u32, name: &str) {
+    let told = std::process::Command::new("kill").args([name, &pid.to_string()]).status().unwrap();
+    assert!(told.success());
 }
 
 /// A running `permcast serve`.
@@ -132,9 +159,7 @@ impl Replica {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let told = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
-        assert!(told.success());
+        signal(self.pid(), name);
     }
 
     /// Its exit code.

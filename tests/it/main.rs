@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod brokers;
 mod canary;
 mod client;
 mod company;
@@ -30,6 +31,7 @@ mod push;
 mod races;
 mod reads;
 mod restore;
+mod rights;
 mod selfcheck;
 mod shell;
 mod socket;

@@ -36,7 +36,7 @@ impl Wired {
     }
 }
 
-async fn broker_is(replica: &Replica, standing: &str) {
+pub(crate) async fn broker_is(replica: &Replica, standing: &str) {
     until("what is known of the broker", async || {
         let ready = replica.client().get("/readyz").await;
         assert_eq!(ready.status, 200, "a lost broker alone is not unready: {ready:?}");
