@@ -1,4 +1,5 @@
-//! The guarantee in a simulator: many replicas on virtual time, every choice from one seed.
+//! The guarantee in a simulator: many replicas on virtual time, every choice from one seed. Three of them, and with
+//! `PERMCAST_SIM_REPLICAS` (beside `PERMCAST_SIM_SCHEDULES`, `PERMCAST_SIM_SEED`) any number.
 //!
 //! Real in it: `feed::state`, `domain::{Floors, Applied}`, the hub and its mailboxes. Modelled, as `feed::task`, `cache` and
 //! `token::sessions` do it: the driving of the feed, the cache's entries of users and roles, the making of tokens from what

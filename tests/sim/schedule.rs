@@ -6,7 +6,7 @@ use crate::database::{ROLES, Row, TENANTS, Touched, USERS};
 use crate::mutants::Mutant;
 use crate::replica::REMEMBER;
 use crate::rng::Rng;
-use crate::world::{Checked, REPLICAS, World};
+use crate::world::{Checked, World, replicas};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
@@ -128,7 +128,7 @@ pub(crate) fn shrink(mut steps: Vec<Step>, floors_max: usize, mutant: Option<Mut
 fn take(world: &mut World, Step(kind, seed): Step) -> Checked {
     let mut rng = Rng(seed);
     world.rng = Rng(rng.next());
-    let number = rng.index(REPLICAS);
+    let number = rng.index(replicas());
     let now = world.now;
     match kind {
         Kind::Commit => commit(world, &mut rng),
@@ -146,7 +146,7 @@ fn take(world: &mut World, Step(kind, seed): Step) -> Checked {
         Kind::Announce => {
             let speaker = world.replicas[number].as_ref().filter(|replica| now >= replica.mute_until);
             let version = speaker.map(|replica| replica.applied.version());
-            let to = rng.index(REPLICAS);
+            let to = rng.index(replicas());
             if let (Some(version), Some(to)) = (version, world.replicas[to].as_mut()) {
                 to.saw(version, now);
             }
@@ -226,9 +226,10 @@ fn commit(world: &mut World, rng: &mut Rng) {
     };
     let bits = u8::try_from(rng.below(8)).unwrap();
     let row = world.database.commit(world.now, touched, effect, bits);
-    let by = rng.index(REPLICAS + 1);
-    let can_write =
-        |by: &usize| *by < REPLICAS && world.replicas[*by].as_ref().is_some_and(|replica| replica.can_read(world.now));
+    let by = rng.index(replicas() + 1);
+    let can_write = |by: &usize| {
+        *by < replicas() && world.replicas[*by].as_ref().is_some_and(|replica| replica.can_read(world.now))
+    };
     let by = Some(by).filter(can_write);
     world.committed(&row, by);
 }

@@ -1,5 +1,7 @@
 //! All replicas over one database on one virtual clock, and the oracles that watch them.
 
+use std::sync::OnceLock;
+
 use permcast::domain::{Basis, Change, Effect, Freshness, Stamp, Version};
 use permcast::hub::{Footing, Holder};
 
@@ -8,7 +10,11 @@ use crate::mutants::Mutant;
 use crate::replica::{Client, Entry, Key, MAX_STALENESS, POLL, Replica, TOKEN_LIFE};
 use crate::rng::Rng;
 
-pub(crate) const REPLICAS: usize = 3;
+/// Three, or as many as are asked for: each seed says something else then.
+pub(crate) fn replicas() -> usize {
+    static REPLICAS: OnceLock<usize> = OnceLock::new();
+    *REPLICAS.get_or_init(|| crate::number("PERMCAST_SIM_REPLICAS").map_or(3, |count| usize::try_from(count).unwrap()))
+}
 
 /// A message under way.
 struct Message {
@@ -84,7 +90,7 @@ impl World {
             lives: vec![Life::default()],
             epochs: 1,
             backup: None,
-            replicas: (0..REPLICAS).map(|_| None).collect(),
+            replicas: (0..replicas()).map(|_| None).collect(),
             messages: Vec::new(),
             mintings: Vec::new(),
             tokens: Vec::new(),
@@ -93,7 +99,7 @@ impl World {
             calm: false,
             floors_max,
         };
-        (0..REPLICAS).for_each(|replica| world.start(replica));
+        (0..replicas()).for_each(|replica| world.start(replica));
         world
     }
 
@@ -120,7 +126,7 @@ impl World {
     pub(crate) fn committed(&mut self, row: &Row, by: Option<usize>) {
         self.lives[self.database.life].rows.push(row.clone());
         let Some(by) = by.filter(|&by| self.running(by)) else { return };
-        for to in 0..REPLICAS {
+        for to in 0..replicas() {
             let mute = self.replicas[by].as_ref().is_some_and(|replica| self.now < replica.mute_until);
             if to != by && (self.rng.once_in(6) || mute) {
                 continue;
@@ -361,7 +367,7 @@ impl World {
             }
             return;
         }
-        for number in 0..REPLICAS {
+        for number in 0..replicas() {
             let Some(replica) = self.replicas[number].as_mut().filter(|replica| !replica.paused) else { continue };
             if next_of(replica) > now {
                 continue;
@@ -437,7 +443,7 @@ impl World {
     /// When all faults are over everybody comes to the head and hears of it.
     pub(crate) fn converge(&mut self) -> Checked {
         self.calm = true;
-        for number in 0..REPLICAS {
+        for number in 0..replicas() {
             self.start(number);
             let replica = self.replicas[number].as_mut().unwrap();
             replica.paused = false;
