@@ -6,6 +6,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod memory;
+pub mod postgres;
 mod sql;
 pub mod sqlite;
 

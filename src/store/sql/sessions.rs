@@ -23,7 +23,7 @@ impl Work for Opening {
         // Each opening takes away two that are past their time, so that they do not pile up.
         const OPEN: &str = "DELETE FROM sessions WHERE id IN ( \
                  SELECT id FROM sessions WHERE expires_at <= $5 ORDER BY expires_at LIMIT 2); \
-             INSERT INTO sessions (id, user, begun, refresh, issued_at, seen, address, user_agent, created_at, \
+             INSERT INTO sessions (id, \"user\", begun, refresh, issued_at, seen, address, user_agent, created_at, \
                  last_refresh_at, expires_at, idle, ends_at) \
              SELECT $1, u.no, h.head, $4, $5, h.head, $6, $7, $5, $5, $8, $10, $11 \
              FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $3 \

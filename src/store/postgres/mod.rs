@@ -1,0 +1,165 @@
+//! The store on PostgreSQL: any number of replicas on any number of hosts.
+//!
+//! - [`place`]: the server, its connections, migrations; which server is the one to trust
+//! - [`query`]: statements on SQLx's connections
+//! - [`pen`]: how a batch of writes is done, and what became of a commit that was not answered
+//! - [`log`]: the log's tail
+//!
+//! Nobody is woken by the database. NOTIFY takes a lock that is one for all databases of a server from before a commit to
+//! after it, so that commits that notify go one after another, and the disk is waited for inside of that; done outside of
+//! the transaction it would be one more trip and one more commit for each, for the sake of replicas that have no broker.
+//! Those that have one hear of a commit from it; those that have none poll.
+
+mod log;
+mod pen;
+mod place;
+mod query;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Connection as _, Postgres as Sql, Transaction};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::domain::{Change, Clock, Epoch, Random, Seq, Timestamp};
+
+use super::sql::anew::begin_where_taken_back;
+use super::sql::statement::Ask as _;
+use super::sql::store::{Engine, SqlStore};
+use super::{StoreError, StoreOptions, TailPage};
+use pen::ServerPen;
+use place::{Place, READERS_MAX, refined};
+use query::is_lost;
+
+/// A database on a server.
+pub type PostgresStore = SqlStore<Postgres>;
+
+/// The server and the connections to it.
+pub struct Postgres {
+    place: Arc<Place>,
+    readers: ArcSwap<PgPool>,
+    /// The connection that the tail is read on. Whoever reads takes it out, so that one which is given up midway is gone.
+    tail: Mutex<Option<PgConnection>>,
+    /// Counts how often the database was opened anew: by it the writer knows that it must, too.
+    opened: Arc<AtomicU64>,
+    /// Connections for reading at most.
+    most: u32,
+}
+
+impl PostgresStore {
+    /// Opens the database at `postgres://…`; migrates it where that is to be done, and draws the epoch of a new one.
+    pub async fn open(
+        address: &str,
+        most: Option<u32>,
+        options: StoreOptions,
+        clock: Arc<dyn Clock>,
+        random: &dyn Random,
+    ) -> Result<Self, StoreError> {
+        let place = Arc::new(Place::new(address, options.deadline)?);
+        place.prepare(random).await?;
+        let opened = Arc::new(AtomicU64::new(0));
+        let pen = ServerPen::new(Arc::clone(&place), Arc::clone(&opened))
+            .map_err(|error| StoreError::Unusable(format!("no thread for the writer: {error}")))?;
+        let most = most.unwrap_or(READERS_MAX);
+        let readers = ArcSwap::from_pointee(place.readers(most));
+        Ok(Self::start(Postgres { place, readers, tail: Mutex::default(), opened, most }, pen, options, clock))
+    }
+}
+
+impl Engine for Postgres {
+    type Readers = PgPool;
+    type Snapshot = Transaction<'static, Sql>;
+    type Opened = ();
+
+    fn readers(&self) -> (PgPool, ()) {
+        (PgPool::clone(&self.readers.load()), ())
+    }
+
+    async fn snapshot(readers: PgPool) -> Result<Self::Snapshot, sqlx::Error> {
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        match readers.begin_with(BEGIN).await {
+            // The pool drops what it finds lost; the next one may do.
+            Err(error) if is_lost(&error) => readers.begin_with(BEGIN).await,
+            begun => begun,
+        }
+    }
+
+    fn check(&self, (): ()) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn tail(&self, after: Seq, anchors: [Seq; 2]) -> Result<TailPage, StoreError> {
+        const DOING: &str = "reading the log's tail";
+        let mut held = self.tail.lock().await;
+        let before = held.take();
+        let idle = before.is_some();
+        let mut connection = match before {
+            Some(connection) => connection,
+            None => self.place.connect(false).await.map_err(refined(DOING))?,
+        };
+        let read = match log::tail(&mut connection, after, anchors).await {
+            // It may have been lost while nobody used it.
+            Err(error) if idle && is_lost(&error) => {
+                connection = self.place.connect(false).await.map_err(refined(DOING))?;
+                log::tail(&mut connection, after, anchors).await
+            }
+            read => read,
+        };
+        let (server, page) = read.map_err(refined(DOING))?;
+        self.place.recognise(server)?;
+        *held = Some(connection);
+        Ok(page)
+    }
+
+    async fn begin_anew(
+        &self,
+        epoch: Epoch,
+        seen: Option<&Change>,
+        anew: Epoch,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        self.place
+            .in_time("beginning the log anew", async {
+                let mut connection = self.place.connect(true).await?;
+                // Dropped without a commit, it rolls back.
+                let mut transaction = connection.begin().await?;
+                (*transaction).all("SELECT epoch FROM lock_log()", vec![]).await?;
+                if !begin_where_taken_back(&mut *transaction, (epoch, seen), anew, now).await? {
+                    return Ok(false);
+                }
+                transaction.commit().await?;
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn reopen(&self) -> Result<(), StoreError> {
+        const DOING: &str = "opening the database";
+        // Where nothing answers, what is open stays.
+        let connection = self.place.in_time(DOING, self.place.connect(false)).await?;
+        self.opened.fetch_add(1, Ordering::AcqRel);
+        *self.tail.lock().await = Some(connection);
+        let old = self.readers.swap(Arc::new(self.place.readers(self.most)));
+        let closed = timeout(self.place.deadline, old.close()).await;
+        closed.map_err(|_| StoreError::Unavailable { doing: "closing the old connections", source: None })
+    }
+
+    async fn durable_write_takes(&self, _: Duration, _: Arc<dyn Clock>) -> Option<Duration> {
+        // The disk is another machine's.
+        None
+    }
+
+    async fn close(&self) {
+        drop(self.tail.lock().await.take());
+        self.readers.load().close().await;
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

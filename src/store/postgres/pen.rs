@@ -1,0 +1,248 @@
+//! The connection that writes, and how a batch is done on it.
+//!
+//! A batch is one transaction. Its first statement locks the log, so what is decided in it rests on all that was committed
+//! before, and the order of `seq` is the order of commits, over all replicas. It is done without savepoints at first, for
+//! each is a trip to the server; where a statement fails, the batch is done once more with one around each job.
+//!
+//! A commit whose answer did not come may have been done. It is asked for by the transaction's number on another connection;
+//! where that cannot tell, because another server answers by now, nobody is told that it was done.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Column as _, Row as _};
+use tokio::runtime::Runtime;
+use tokio::time::{sleep, timeout};
+
+use crate::domain::Epoch;
+use crate::store::StoreError;
+use crate::store::sql::failure::{Reach, reach};
+use crate::store::sql::statement::{Arg, Ask as _, OwnRow, Statements, args, get, parsed, statements};
+use crate::store::sql::writer::{Batch, Committed, Guard, Pen};
+
+use super::place::{Place, Server, refined, server};
+use super::query::{owned, query};
+
+/// How often a batch is done anew that met another transaction.
+const TRIES: u32 = 5;
+/// How often to ask what became of a commit.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
+/// What begins a batch. One message to the server.
+macro_rules! begin {
+    ($settings:literal) => {
+        concat!(
+            "BEGIN; ",
+            $settings,
+            "SELECT l.epoch, pg_current_xact_id()::text::bigint AS number, server.standby, server.system, server.timeline \
+                 FROM lock_log() l CROSS JOIN ",
+            server!()
+        )
+    };
+}
+const BEGIN: &str = begin!("");
+/// Where nothing must outlive a power cut, the disk is not waited for.
+const BEGIN_LIGHTLY: &str = begin!("SET LOCAL synchronous_commit = off; ");
+
+/// What writes into a database of PostgreSQL.
+pub(super) struct ServerPen {
+    place: Arc<Place>,
+    /// Counts how often the database was opened anew.
+    opened: Arc<AtomicU64>,
+    runtime: Runtime,
+    held: Option<Held>,
+}
+
+struct Held {
+    opened: u64,
+    connection: PgConnection,
+}
+
+/// A transaction that was begun.
+struct Begun {
+    epoch: Epoch,
+    number: i64,
+    server: Option<Server>,
+}
+
+impl ServerPen {
+    pub(super) fn new(place: Arc<Place>, opened: Arc<AtomicU64>) -> std::io::Result<Self> {
+        // Its own, on the writer's thread: who writes waits for the server, and for nothing else.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { place, opened, runtime, held: None })
+    }
+
+    /// Does something within the deadline.
+    fn wait<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+        wait(&self.runtime, self.place.deadline, work)
+    }
+
+    fn connect(&mut self) -> Result<Held, sqlx::Error> {
+        let opened = self.opened.load(Ordering::Acquire);
+        if let Some(held) = self.held.take().filter(|held| held.opened == opened) {
+            return Ok(held);
+        }
+        let connection = self.wait(self.place.connect(true))?;
+        Ok(Held { opened, connection })
+    }
+
+    /// Begins a transaction, and waits for the log's lock as long as somebody waits for a job. A connection that was lost
+    /// while it was idle is replaced.
+    fn begin(&mut self, held: &mut Held, batch: &mut Batch<'_>) -> Result<Begun, sqlx::Error> {
+        let sql = if batch.lasts() { BEGIN } else { BEGIN_LIGHTLY };
+        let mut fresh = false;
+        loop {
+            let begun = self.wait(async {
+                let row = sqlx::raw_sql(sql).fetch_one(&mut held.connection).await?;
+                Ok(Begun { epoch: parsed(&row, "epoch")?, number: get(&row, "number")?, server: Server::read(&row)? })
+            });
+            match begun {
+                Ok(begun) => {
+                    let same = self.place.recognise(begun.server);
+                    return same.map(|()| begun).map_err(|error| sqlx::Error::Configuration(error.into()));
+                }
+                Err(error) => match reach(&error) {
+                    Reach::Wait | Reach::Again => {
+                        batch.dismiss_late();
+                        if batch.is_empty() {
+                            return Err(error);
+                        }
+                        self.roll_back(held)?;
+                    }
+                    Reach::Whole if !fresh => {
+                        held.connection = self.wait(self.place.connect(true))?;
+                        fresh = true;
+                    }
+                    Reach::Whole | Reach::Statement => return Err(error),
+                },
+            }
+        }
+    }
+
+    fn roll_back(&self, held: &mut Held) -> Result<(), sqlx::Error> {
+        self.wait(async { query("ROLLBACK", vec![]).execute(&mut held.connection).await.map(drop) })
+    }
+
+    fn try_commit(&mut self, held: &mut Held, batch: &mut Batch<'_>) -> Result<Committed, StoreError> {
+        let mut guard = Guard::Units;
+        let mut tries = TRIES;
+        loop {
+            let begun = self.begin(held, batch).map_err(refined("waiting for the log's lock"))?;
+            let mut asked =
+                Asked { runtime: &self.runtime, deadline: self.place.deadline, connection: &mut held.connection };
+            let error = match batch.run(&mut asked, begun.epoch, guard) {
+                Ok(changes) => match self.end(held, &begun) {
+                    Ok(()) => return Ok(Committed { epoch: begun.epoch, changes, others: false }),
+                    Err(error) if reach(&error) == Reach::Again && tries > 0 => error,
+                    Err(error) => return Err(refined("committing")(error)),
+                },
+                Err(error) => error,
+            };
+            match reach(&error) {
+                Reach::Again if tries > 0 => tries -= 1,
+                Reach::Statement | Reach::Wait if guard == Guard::Units => guard = Guard::Jobs,
+                _ => return Err(refined("writing")(error)),
+            }
+            self.roll_back(held).map_err(refined("writing"))?;
+        }
+    }
+
+    /// Commits; where no answer comes, finds out whether it was done.
+    fn end(&self, held: &mut Held, begun: &Begun) -> Result<(), sqlx::Error> {
+        let committed = self.wait(async { query("COMMIT", vec![]).execute(&mut held.connection).await.map(drop) });
+        let Err(error) = committed else { return Ok(()) };
+        if was_refused(&error) {
+            return Err(error);
+        }
+        tracing::warn!(error = &error as &dyn std::error::Error, "a commit was not answered: finding out");
+        match self.wait(self.committed(begun)) {
+            Ok(Some(connection)) => {
+                held.connection = connection;
+                Ok(())
+            }
+            Ok(None) | Err(_) => Err(error),
+        }
+    }
+
+    /// A new connection if that transaction was committed; nothing if it was not, or if that cannot be told any more. Asks as
+    /// long as the transaction is under way and no server answers.
+    async fn committed(&self, begun: &Begun) -> Result<Option<PgConnection>, sqlx::Error> {
+        const STATUS: &str = concat!(
+            "SELECT server.standby, server.system, server.timeline, pg_xact_status($1::text::xid8) AS status FROM ",
+            server!()
+        );
+        loop {
+            let asked = async {
+                let mut connection = self.place.connect(true).await?;
+                let row = connection.one(STATUS, args![begun.number.to_string()]).await?;
+                let (server, status) = (Server::read(&row)?, get::<Option<String>>(&row, "status")?);
+                Ok::<_, sqlx::Error>((server, status, connection))
+            };
+            if let Ok((server, status, connection)) = asked.await {
+                // In another history the same number is another's.
+                let told = status.filter(|_| server == begun.server);
+                match told.as_deref() {
+                    Some("committed") => return Ok(Some(connection)),
+                    Some("in progress") => {}
+                    _ => return Ok(None),
+                }
+            }
+            sleep(ASK_EVERY).await;
+        }
+    }
+}
+
+/// Whether the server said of a COMMIT that it was not done: whatever it says, but that it goes down.
+fn was_refused(error: &sqlx::Error) -> bool {
+    let state = error.as_database_error().and_then(|cause| cause.code());
+    state.is_some_and(|state| !["57", "58", "XX"].contains(&state.get(..2).unwrap_or_default()))
+}
+
+impl Pen for ServerPen {
+    fn commit(&mut self, batch: &mut Batch<'_>) -> Result<Committed, StoreError> {
+        let mut held = self.connect().map_err(refined("connecting to the database"))?;
+        let committed = self.try_commit(&mut held, batch)?;
+        self.held = Some(held);
+        Ok(committed)
+    }
+
+    fn let_go(&mut self) {
+        self.held = None;
+    }
+}
+
+fn wait<T>(
+    runtime: &Runtime,
+    deadline: Duration,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    runtime.block_on(async { timeout(deadline, work).await }).unwrap_or_else(|_| {
+        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time")))
+    })
+}
+
+/// A connection that is asked from a thread which waits.
+struct Asked<'a> {
+    runtime: &'a Runtime,
+    deadline: Duration,
+    connection: &'a mut PgConnection,
+}
+
+impl Statements for Asked<'_> {
+    fn all(&mut self, sql: &'static str, args: &[Arg]) -> Result<Vec<OwnRow>, sqlx::Error> {
+        let mut found = Vec::new();
+        for statement in statements(sql) {
+            let asked = query(statement, args.to_vec()).fetch_all(&mut *self.connection);
+            let rows = wait(self.runtime, self.deadline, asked)?;
+            let Some(first) = rows.first() else { continue };
+            let columns: Arc<[String]> = first.columns().iter().map(|column| column.name().to_owned()).collect();
+            found.extend(rows.iter().map(|row| OwnRow {
+                columns: Arc::clone(&columns),
+                values: (0..columns.len()).map(|at| owned(row, at)).collect(),
+            }));
+        }
+        Ok(found)
+    }
+}

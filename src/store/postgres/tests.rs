@@ -1,0 +1,16 @@
+//! The contract suite on PostgreSQL.
+
+use std::sync::Arc;
+
+use super::PostgresStore;
+use super::testing::database;
+use crate::store::contract::{Made, Parts, agreement::agreement_test, contract_suite};
+
+async fn make(parts: Parts) -> Made {
+    let database = database();
+    let store = PostgresStore::open(database.url(), Some(2), parts.options, parts.clock, &*parts.random).await.unwrap();
+    (Arc::new(store), Box::new(database))
+}
+
+contract_suite!(super::make);
+agreement_test!(make, 24);
