@@ -31,11 +31,12 @@ soak: ## the simulator for as long as you like: make soak SCHEDULES=10000000
 DURATION ?= 10m
 SEED ?= $(shell date +%s)
 
+# On HOSTS=1 each process has a host of its own, LINK=5ms away from the others.
 chaos: ## real processes under faults, and a checker: make chaos DURATION=10m SEED=7 FAULTS=nats-kill,replica-stop PACE=1
-	@scripts/need cargo nats-server sqlite3
+	@scripts/need cargo nats-server sqlite3 $(if $(HOSTS),ip unshare python3 caddy)
 	PERMCAST_CHAOS_DURATION=$(DURATION) PERMCAST_CHAOS_SEED=$(SEED) PERMCAST_CHAOS_FAULTS=$(FAULTS) \
-		PERMCAST_CHAOS_PACE=$(PACE) \
-		cargo test --locked --release --test chaos the_guarantee -- --nocapture
+		PERMCAST_CHAOS_PACE=$(PACE) PERMCAST_CHAOS_LINK=$(LINK) \
+		cargo test --locked --release --test chaos the_guarantee_holds_$(if $(HOSTS),among_hosts,whatever_fails) -- --nocapture
 
 bench-push: web ## push under load beside nats-server and a bare loop: make bench-push ARGS="fanout --rounds 3"
 	cargo bench --locked --bench push -- --json target/bench-push.json $(ARGS)

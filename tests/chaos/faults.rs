@@ -9,10 +9,11 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::history::{Blinds, Fault};
+use super::hosts::{Host, Hosts, Link};
 use super::process::{Broker, Replica};
 use super::proxy::{Fate, Way};
 use super::rng::Rng;
-use super::world::World;
+use super::world::{BROKERS, World};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -31,7 +32,34 @@ pub(crate) enum Kind {
     NatsLossy,
     DatabaseLocked,
     DatabaseGone,
+    /// A replica's host is out of everybody's reach, and nobody is told: connections stand half open.
+    HostCut,
+    /// A replica's host hears nothing of the brokers' hosts.
+    HostDeaf,
+    /// They hear nothing of it.
+    HostMute,
+    HostSlow,
+    HostLossy,
+    /// One of the brokers' hosts reaches its clients, but not the other brokers.
+    BrokersParted,
+    /// The balancer's host freezes.
+    BalancerStop,
 }
+
+/// What can go wrong between hosts, and on one.
+pub(crate) const AMONG_HOSTS: &[Kind] = &[
+    Kind::HostCut,
+    Kind::HostDeaf,
+    Kind::HostMute,
+    Kind::HostSlow,
+    Kind::HostLossy,
+    Kind::BrokersParted,
+    Kind::BalancerStop,
+    Kind::ReplicaKill,
+    Kind::ReplicaStop,
+    Kind::NatsKill,
+    Kind::NatsStop,
+];
 
 pub(crate) const ALL: &[Kind] = &[
     Kind::ReplicaKill,
@@ -63,11 +91,18 @@ impl Kind {
             Self::NatsLossy => "nats-lossy",
             Self::DatabaseLocked => "database-locked",
             Self::DatabaseGone => "database-gone",
+            Self::HostCut => "host-cut",
+            Self::HostDeaf => "host-deaf",
+            Self::HostMute => "host-mute",
+            Self::HostSlow => "host-slow",
+            Self::HostLossy => "host-lossy",
+            Self::BrokersParted => "brokers-parted",
+            Self::BalancerStop => "balancer-stop",
         }
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {
-        ALL.iter().copied().find(|kind| kind.name() == name)
+        ALL.iter().chain(AMONG_HOSTS).copied().find(|kind| kind.name() == name)
     }
 }
 
@@ -195,6 +230,57 @@ async fn act(world: &World, kind: Kind, rng: &mut Rng) -> Option<Blinds> {
             std::fs::rename(&away, here).expect("it is where it was moved to");
             Some(Blinds::Everybody)
         }
+        Kind::HostCut | Kind::HostDeaf | Kind::HostMute | Kind::HostSlow | Kind::HostLossy => {
+            let hosts = world.ground.hosts()?;
+            let (number, _replica) = free(&world.replicas, rng)?;
+            on_the_links(hosts, kind, Host::of_replica(number), rng).await;
+            let is_seen = matches!(kind, Kind::HostDeaf | Kind::HostMute);
+            Some(if is_seen { Blinds::Nobody } else { Blinds::Replica(number) })
+        }
+        Kind::BrokersParted => {
+            let hosts = world.ground.hosts()?;
+            let (number, _broker) = free(&world.brokers, rng)?;
+            let others: Vec<_> = (0..BROKERS).filter(|other| *other != number).map(Host::of_broker).collect();
+            let set = |link| {
+                for other in &others {
+                    hosts.set(Host::of_broker(number), *other, link);
+                    hosts.set(*other, Host::of_broker(number), link);
+                }
+            };
+            set(Link::cut());
+            tokio::time::sleep(for_a_while(rng, 500, 8000)).await;
+            set(hosts.usual());
+            Some(Blinds::Nobody)
+        }
+        Kind::BalancerStop => {
+            let balancer = world.balancer.try_lock().ok()?;
+            let balancer = balancer.as_ref()?;
+            balancer.signal("-STOP");
+            tokio::time::sleep(for_a_while(rng, 200, 4000)).await;
+            balancer.signal("-CONT");
+            Some(Blinds::Everybody)
+        }
+    }
+}
+
+/// A host's links are spoiled for a while.
+async fn on_the_links(hosts: &Hosts, kind: Kind, host: Host, rng: &mut Rng) {
+    let time = Duration::from_millis(300 + rng.below(4700));
+    match kind {
+        Kind::HostDeaf => (0..BROKERS).for_each(|broker| hosts.set(Host::of_broker(broker), host, Link::cut())),
+        Kind::HostMute => (0..BROKERS).for_each(|broker| hosts.set(host, Host::of_broker(broker), Link::cut())),
+        Kind::HostSlow => hosts.around(host, Link::of(Duration::from_millis(20 + rng.below(280)))),
+        Kind::HostLossy => {
+            let loss = [0.01, 0.05, 0.2, 0.4][rng.index(4)];
+            hosts.around(host, Link { loss, ..hosts.usual() });
+        }
+        _ => hosts.around(host, Link::cut()),
+    }
+    tokio::time::sleep(time).await;
+    hosts.mend(host);
+    if !matches!(kind, Kind::HostDeaf | Kind::HostMute) {
+        // What was lost is sent again after a pause that has grown as long as the loss; until then nobody hears it.
+        tokio::time::sleep(time + Duration::from_millis(500)).await;
     }
 }
 

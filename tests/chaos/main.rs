@@ -17,8 +17,10 @@ mod database;
 mod faults;
 #[path = "../it/frames.rs"]
 mod frames;
+mod ground;
 mod guests;
 mod history;
+mod hosts;
 mod judge;
 mod model;
 mod people;
@@ -41,6 +43,8 @@ use tokio_util::sync::CancellationToken;
 
 use checker::Bounds;
 use faults::Kind;
+use ground::Ground;
+use hosts::Hosts;
 use people::Person;
 use rng::Rng;
 use world::World;
@@ -50,6 +54,8 @@ const BOUNDS: Bounds =
     Bounds { staleness: Duration::from_secs(1), told: Duration::from_secs(3), memory: 512 * 1024 * 1024 };
 /// In the run that belongs to the tests.
 const SHORT: Duration = Duration::from_secs(20);
+/// One way, between two hosts.
+const USUAL_LINK: Duration = Duration::from_millis(2);
 const WRITERS: usize = 5;
 const CLIENTS: usize = 10;
 /// Faults at once, at the most.
@@ -64,31 +70,56 @@ struct Plan {
     kinds: Vec<Kind>,
     /// How many times slower than usual.
     pace: u32,
+    /// Of each direction of a link between hosts.
+    delay: Duration,
 }
 
 impl Plan {
-    fn read() -> Self {
+    fn read(usual: &[Kind]) -> Self {
         let given = |name: &str| std::env::var(format!("PERMCAST_CHAOS_{name}")).ok().filter(|text| !text.is_empty());
         let seed = given("SEED").map_or(1, |text| text.parse().expect("SEED is a number"));
         let duration = given("DURATION").map_or(SHORT, |text| humantime::parse_duration(&text).expect("such as 10m"));
         let named = |name: &str| Kind::named(name).unwrap_or_else(|| panic!("{name} is none of {:?}", faults::ALL));
-        let kinds = given("FAULTS").map_or(faults::ALL.to_vec(), |text| text.split(',').map(named).collect());
+        let kinds = given("FAULTS").map_or(usual.to_vec(), |text| text.split(',').map(named).collect());
         let pace = given("PACE").map_or(1, |text| text.parse().expect("PACE is a number"));
-        Self { seed, duration, kinds, pace }
+        let delay = given("LINK").map_or(USUAL_LINK, |text| humantime::parse_duration(&text).expect("such as 5ms"));
+        Self { seed, duration, kinds, pace, delay }
     }
 
-    fn again(&self) -> String {
+    fn again(&self, among_hosts: bool) -> String {
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.name()).collect();
         let duration = humantime::format_duration(self.duration).to_string().replace(' ', "");
-        format!("make chaos SEED={} DURATION={duration} PACE={} FAULTS={}", self.seed, self.pace, kinds.join(","))
+        let hosts = if among_hosts { format!(" HOSTS=1 LINK={:?}", self.delay) } else { String::new() };
+        format!(
+            "make chaos{hosts} SEED={} DURATION={duration} PACE={} FAULTS={}",
+            self.seed,
+            self.pace,
+            kinds.join(",")
+        )
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_guarantee_holds_whatever_fails() {
-    let plan = Plan::read();
-    let world = World::start(plan.pace).await;
-    println!("{}", plan.again());
+    let plan = Plan::read(faults::ALL);
+    prove(&plan, Ground::Loopback).await;
+}
+
+/// The same with a host for each process and a network between them, clients that come past a balancer, and faults of
+/// links. The database is a file that all hosts have: it is on no link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_guarantee_holds_among_hosts() {
+    if Hosts::enter("the_guarantee_holds_among_hosts") {
+        let plan = Plan::read(faults::AMONG_HOSTS);
+        let hosts = Hosts::build(plan.seed, plan.delay);
+        prove(&plan, Ground::Hosts(Arc::new(hosts))).await;
+    }
+}
+
+async fn prove(plan: &Plan, ground: Ground) {
+    let again = plan.again(ground.hosts().is_some());
+    let world = World::start(plan.pace, ground).await;
+    println!("{again}");
     let mut dice = Rng(plan.seed);
     let mut die = || Rng(dice.next());
 
@@ -141,7 +172,7 @@ async fn the_guarantee_holds_whatever_fails() {
     drop(people);
     let (history, directory) = world.end().await;
     let verdict = checker::check(&history, &BOUNDS);
-    println!("{}", report::shown(&history, &verdict, plan.duration, &plan.again()));
+    println!("{}", report::shown(&history, &verdict, plan.duration, &again));
     if !verdict.violations.is_empty() {
         let kept = directory.keep();
         panic!("the guarantee was broken; the database and the replicas' logs are in {}", kept.display());

@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use super::ground::Ground;
+use super::hosts::{self, BALANCER, Host};
+
 /// Far above what anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Everybody's password.
@@ -71,18 +74,25 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// All of one cluster, not yet started.
-    pub(crate) fn cluster(count: usize) -> Vec<Self> {
-        // Held together, so that no port is given twice.
-        let ports: Vec<_> = (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = ports.iter().map(|port| port.local_addr().unwrap().port()).collect();
-        let (clients, routes) = ports.split_at(count);
-        let all: Vec<_> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
-        let servers = clients.iter().zip(all.clone()).map(|(client, route)| {
-            let (client, others) = (client.to_string(), all.join(","));
-            let address = format!("127.0.0.1:{client}");
+    pub(crate) fn cluster(count: usize, ground: &Ground) -> Vec<Self> {
+        let places: Vec<_> = match ground {
+            Ground::Loopback => {
+                // Held together, so that no port is given twice.
+                let ports: Vec<_> = (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+                let ports: Vec<_> = ports.iter().map(|port| port.local_addr().unwrap().port()).collect();
+                let (clients, routes) = ports.split_at(count);
+                clients.iter().zip(routes).map(|(client, route)| ("127.0.0.1".to_owned(), *client, *route)).collect()
+            }
+            Ground::Hosts(_) => (0..count).map(|number| (Host::of_broker(number).address(), 4222, 6222)).collect(),
+        };
+        let all: Vec<_> = places.iter().map(|(address, _, route)| format!("nats://{address}:{route}")).collect();
+        let servers = places.iter().enumerate().zip(all.clone()).map(|((number, (address, client, _)), route)| {
+            let (bind, client, others) = (address.clone(), client.to_string(), all.join(","));
+            let address = format!("{address}:{client}");
+            let program = ground.program(Host::of_broker(number), "nats-server");
             let process = Process::new(move || {
-                let mut command = Command::new("nats-server");
-                command.args(["-a", "127.0.0.1", "-p", &client, "--cluster_name", "chaos", "-cluster", &route]);
+                let mut command = program();
+                command.args(["-a", &bind, "-p", &client, "--cluster_name", "chaos", "-cluster", &route]);
                 // Whoever is connected is not told of the others: the ways to them are given.
                 command.args(["-routes", &others, "--no_advertise=true"]).stdout(Stdio::null()).stderr(Stdio::null());
                 command
@@ -118,16 +128,22 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(number: usize, database: &Path, brokers: &str, logs: PathBuf) -> Self {
+    pub(crate) fn new(number: usize, database: &Path, brokers: &str, logs: PathBuf, ground: &Ground) -> Self {
         let (database, brokers) = (database.to_owned(), brokers.to_owned());
+        // Another build of it can be put to the test, too.
+        let program = std::env::var("PERMCAST_CHAOS_PROGRAM");
+        let host = Host::of_replica(number);
+        let program = ground.program(host, program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_permcast")));
+        let listen = match ground {
+            Ground::Loopback => "127.0.0.1:0".to_owned(),
+            Ground::Hosts(_) => format!("{}:8080", host.address()),
+        };
         let process = Process::new(move || {
             let log = OpenOptions::new().create(true).append(true).open(logs.join(format!("replica-{number}.log")));
-            // Another build of it can be put to the test, too.
-            let program = std::env::var("PERMCAST_CHAOS_PROGRAM");
-            let mut command = Command::new(program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_permcast")));
+            let mut command = program();
             command
                 .arg("serve")
-                .env("PERMCAST_LISTEN", "127.0.0.1:0")
+                .env("PERMCAST_LISTEN", &listen)
                 .env("PERMCAST_DATABASE_URL", format!("sqlite://{}", database.display()))
                 .env("PERMCAST_NATS_URL", &brokers)
                 .env("PERMCAST_ISSUER", "http://permcast.test")
@@ -166,5 +182,35 @@ impl Replica {
         // Kept, for it must have somebody to write to.
         self.output = Some(output);
         base
+    }
+}
+
+/// What stands before the replicas, with the configuration that is deployed.
+pub(crate) struct Balancer(Process);
+
+impl Balancer {
+    pub(crate) async fn start(replicas: &[String], directory: PathBuf) -> Self {
+        let upstreams = replicas.iter().filter_map(|base| base.strip_prefix("http://")).collect::<Vec<_>>().join(" ");
+        let mut process = Process::new(move || {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/caddy/Caddyfile");
+            let mut command = Command::from(hosts::on(BALANCER, "caddy"));
+            command.args(["run", "--config", file, "--adapter", "caddyfile"]).env("REPLICAS", &upstreams);
+            command.env("XDG_DATA_HOME", &directory).env("XDG_CONFIG_HOME", &directory);
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        });
+        process.spawn();
+        let listening = async {
+            while tokio::net::TcpStream::connect(format!("{}:8080", BALANCER.address())).await.is_err() {
+                assert!(process.crashed().is_none(), "the balancer goes on running");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, listening).await.expect("the balancer listens");
+        Self(process)
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        self.0.signal(name);
     }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn client(world: Arc<World>, mut rng: Rng, stop: CancellationTo
         let token = if rng.once_in(4) { person.former(0).unwrap_or(current) } else { current };
         let stay = world.now() + Duration::from_millis(rng.below(STAY));
         let connection = if rng.once_in(3) {
-            by_events(&world, replica, &token, stay, &stop).await
+            by_events(&world, replica, &token, stay, &stop, &mut rng).await
         } else {
             by_socket(&world, replica, person, token, stay, &stop, &mut rng).await
         };
@@ -51,9 +51,11 @@ pub(crate) async fn client(world: Arc<World>, mut rng: Rng, stop: CancellationTo
     }
 }
 
-fn welcomed(world: &World, replica: usize, token: &Token) -> Connection {
+/// He is told where he is.
+fn welcomed(world: &World, welcome: &Value, token: &Token) -> Option<Connection> {
     let now = world.now();
-    Connection { replica, ended: now, tokens: vec![(now, Arc::clone(&token.ticket))], told: Vec::new() }
+    let replica = welcome["replica"].as_str()?.strip_prefix("replica-")?.parse().ok()?;
+    Some(Connection { replica, ended: now, tokens: vec![(now, Arc::clone(&token.ticket))], told: Vec::new() })
 }
 
 async fn by_socket(
@@ -65,7 +67,8 @@ async fn by_socket(
     stop: &CancellationToken,
     rng: &mut Rng,
 ) -> Option<Connection> {
-    let mut request = format!("{}/v1/ws", world.base(replica).replacen("http", "ws", 1)).into_client_request().ok()?;
+    let mut request =
+        format!("{}/v1/ws", world.entrance(replica, rng).replacen("http", "ws", 1)).into_client_request().ok()?;
     request.headers_mut().insert("Sec-WebSocket-Protocol", "permcast.v1".parse().expect("a header"));
     let (mut socket, _) = tokio::time::timeout(WITHIN, tokio_tungstenite::connect_async(request)).await.ok()?.ok()?;
     let hello = Message::text(json!({"type": "hello", "token": token.text}).to_string());
@@ -101,7 +104,7 @@ async fn by_socket(
         let message: Value = serde_json::from_str(&text).unwrap_or_default();
         let pv = message["pv"].as_str().and_then(|version| world.seq(version));
         match (message["type"].as_str(), &mut connection) {
-            (Some("welcome"), None) => connection = Some(welcomed(world, replica, &token)),
+            (Some("welcome"), None) => connection = welcomed(world, &message, &token),
             (Some("permissions_changed"), Some(connection)) => {
                 connection.told.extend(pv.map(|pv| (world.now(), pv)));
                 let within = message["refresh_within_ms"].as_u64().unwrap_or(0).min(PAUSE);
@@ -130,8 +133,9 @@ async fn by_events(
     token: &Token,
     stay: Duration,
     stop: &CancellationToken,
+    rng: &mut Rng,
 ) -> Option<Connection> {
-    let request = world.http.get(format!("{}/v1/events", world.base(replica))).bearer_auth(&token.text);
+    let request = world.http.get(format!("{}/v1/events", world.entrance(replica, rng))).bearer_auth(&token.text);
     // Above the longest stay.
     let response = request.timeout(Duration::from_millis(2 * STAY)).send();
     let response = tokio::time::timeout(WITHIN, response).await.ok()?.ok()?.error_for_status().ok()?;
@@ -152,10 +156,10 @@ async fn by_events(
         while let Some(end) = text.find("\n\n") {
             let event: String = text.drain(..end + 2).collect();
             let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+            let data: Value = serde_json::from_str(field("data:").unwrap_or_default()).unwrap_or_default();
             match (field("event:"), &mut connection) {
-                (Some("welcome"), None) => connection = Some(welcomed(world, replica, token)),
+                (Some("welcome"), None) => connection = welcomed(world, &data, token),
                 (Some("permissions_changed"), Some(connection)) => {
-                    let data: Value = serde_json::from_str(field("data:").unwrap_or_default()).unwrap_or_default();
                     let version = data["pv"].as_str().or(field("id:"));
                     connection.told.extend(version.and_then(|version| world.seq(version)).map(|pv| (world.now(), pv)));
                 }

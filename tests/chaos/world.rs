@@ -9,9 +9,11 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::database::{self, Database};
+use super::ground::Ground;
 use super::guests::GUESTS;
 use super::history::{Glance, History, Moment, Seq};
-use super::process::{Broker, PATIENCE, Replica};
+use super::hosts::BALANCER;
+use super::process::{Balancer, Broker, PATIENCE, Replica};
 use super::proxy::Proxy;
 use super::rng::Rng;
 
@@ -37,7 +39,10 @@ pub(crate) struct World {
     /// Whoever does something to one has it locked.
     pub(crate) replicas: Vec<tokio::sync::Mutex<Replica>>,
     pub(crate) brokers: Vec<tokio::sync::Mutex<Broker>>,
-    /// Each replica's ways to all brokers.
+    /// Before the replicas, where they stand on hosts of their own.
+    pub(crate) balancer: tokio::sync::Mutex<Option<Balancer>>,
+    pub(crate) ground: Ground,
+    /// Each replica's ways to all brokers; where they stand on hosts of their own, the links are what is spoiled.
     pub(crate) ways: Vec<tokio::sync::Mutex<Vec<Proxy>>>,
     pub(crate) database: Database,
     pub(crate) epoch: String,
@@ -63,11 +68,11 @@ pub(crate) struct Answer {
 }
 
 impl World {
-    pub(crate) async fn start(pace: u32) -> Arc<Self> {
+    pub(crate) async fn start(pace: u32, ground: Ground) -> Arc<Self> {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::in_directory(directory.path());
         std::fs::create_dir(database.directory()).unwrap();
-        let mut brokers = Broker::cluster(BROKERS);
+        let mut brokers = Broker::cluster(BROKERS, &ground);
         let mut urls = Vec::new();
         for broker in &mut brokers {
             broker.start().await;
@@ -77,15 +82,23 @@ impl World {
         for number in 0..REPLICAS {
             urls.rotate_left(1);
             let mut proxies = Vec::new();
-            for url in &urls {
-                proxies.push(Proxy::to_nats(url).await);
-            }
-            let all = proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",");
+            let all = if ground.hosts().is_some() {
+                urls.join(",")
+            } else {
+                for url in &urls {
+                    proxies.push(Proxy::to_nats(url).await);
+                }
+                proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",")
+            };
             ways.push(tokio::sync::Mutex::new(proxies));
-            let mut replica = Replica::new(number, &database.path, &all, directory.path().to_owned());
+            let mut replica = Replica::new(number, &database.path, &all, directory.path().to_owned(), &ground);
             bases.push(replica.start().await.expect("a replica starts"));
             replicas.push(tokio::sync::Mutex::new(replica));
         }
+        let balancer = match &ground {
+            Ground::Loopback => None,
+            Ground::Hosts(_) => Some(Balancer::start(&bases, directory.path().to_owned()).await),
+        };
         let founding = database::founding(USERS, ROLES, ACTORS, u16::try_from(REPLICAS).unwrap(), GUESTS);
         let (_, origin) = database.write(&founding).await.expect("the company is founded");
         let mut reader = database.reader().await;
@@ -100,6 +113,8 @@ impl World {
             bases: Mutex::new(bases),
             replicas,
             brokers: brokers.into_iter().map(tokio::sync::Mutex::new).collect(),
+            balancer: tokio::sync::Mutex::new(balancer),
+            ground,
             ways,
             database,
             epoch,
@@ -123,6 +138,12 @@ impl World {
 
     pub(crate) fn base(&self, replica: usize) -> String {
         self.bases.lock().unwrap_or_else(PoisonError::into_inner)[replica].clone()
+    }
+
+    /// Where a client goes who wants this replica; past the balancer he gets the one that it chooses.
+    pub(crate) fn entrance(&self, replica: usize, rng: &mut Rng) -> String {
+        let balanced = self.ground.hosts().is_some() && rng.once_in(2);
+        if balanced { format!("http://{}:8080", BALANCER.address()) } else { self.base(replica) }
     }
 
     pub(crate) fn moved(&self, replica: usize, base: String) {
