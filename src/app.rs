@@ -15,7 +15,7 @@ use crate::bus::nats::{NatsBus, NatsError, NatsSettings};
 use crate::bus::{Bus, Hearing, NoBus};
 use crate::cache::{CacheLimits, PermissionCache};
 use crate::canary::{self, Canary};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Database, Server};
 use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
 use crate::domain::{Applied, Clock, Floors, InvalidName, Random, Seq};
 use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, Secrets, announce, expire};
@@ -31,6 +31,7 @@ use crate::protocol::bus::Sealer;
 use crate::runtime::{Lifecycle, SystemClock, SystemRandom};
 use crate::selfcheck::{self, SelfCheck};
 use crate::socket::{self, Deadlines, Sockets};
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{SEAL_SECRET, Store, StoreError, StoreOptions, WriteError};
 use crate::token::{
@@ -107,7 +108,13 @@ impl App {
 
         let (inbox, outlet) = Inbox::new(Arc::clone(&clock));
         let inbox = Arc::new(inbox);
-        let store = open_store(&config, Arc::clone(&inbox), &clock, &*random).await?;
+        let store_options = StoreOptions {
+            id_rest: config.refresh_token_ttl,
+            refresh_grace: REFRESH_GRACE,
+            deadline: STORE_DEADLINE,
+            listener: Arc::<Inbox>::clone(&inbox),
+        };
+        let store = open_store(&config.database, store_options, &clock, &*random).await?;
         let vault = Arc::new(match &config.key_encryption_key {
             Some(key) => Vault::with_key(&key.0)?,
             None => Vault::plain(),
@@ -445,19 +452,19 @@ fn replica_id(random: &dyn Random) -> String {
 }
 
 /// Opens the database that the settings name.
-async fn open_store(
-    config: &Config,
-    listener: Arc<Inbox>,
+pub(crate) async fn open_store(
+    database: &Database,
+    options: StoreOptions,
     clock: &Arc<dyn Clock>,
     random: &dyn Random,
-) -> Result<Arc<dyn Store>, StartError> {
-    let options = StoreOptions {
-        id_rest: config.refresh_token_ttl,
-        refresh_grace: REFRESH_GRACE,
-        deadline: STORE_DEADLINE,
-        listener,
-    };
-    Ok(Arc::new(SqliteStore::open(&config.database_url, options, Arc::clone(clock), random).await?))
+) -> Result<Arc<dyn Store>, StoreError> {
+    let clock = Arc::clone(clock);
+    Ok(match database {
+        Database::File(address) => Arc::new(SqliteStore::open(address, options, clock, random).await?),
+        Database::Server(Server { url, connections }) => {
+            Arc::new(PostgresStore::open(url, *connections, options, clock, random).await?)
+        }
+    })
 }
 
 async fn start_bus(

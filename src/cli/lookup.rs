@@ -5,14 +5,13 @@ use super::{CommandError, Given, open, say};
 use crate::bus::nats;
 use crate::domain::Seq;
 use crate::feed::GONE_AFTER;
-use crate::store::Store as _;
 
 /// Checks what a replica would need, one line each; fails where one of them is missing.
 pub(super) async fn doctor(given: Given) -> Result<(), CommandError> {
     let (store, config) = open(given).await?;
     say("settings    fit together")?;
     let tail = store.tail(Seq::MAX).await?;
-    say(&format!("database    up: {}, epoch {}, {} changes", config.database_url, tail.epoch, tail.head))?;
+    say(&format!("database    up: {}, epoch {}, {} changes", config.database, tail.epoch, tail.head))?;
     let mut faults = Vec::new();
     if store.has_operator().await? {
         say("operator    there is one")?;

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 pub use settings::{Given, chain, refuse};
 
-use crate::config::Config;
+use crate::app::open_store;
+use crate::config::{Config, Database, Server};
 use crate::domain::limits::REFRESH_GRACE;
 use crate::domain::operation::NewLockdown;
-use crate::domain::{Actor, Change, Epoch, Operation, Seq, TenantName, Unit};
+use crate::domain::{Actor, Change, Clock, Epoch, Operation, Seq, TenantName, Unit};
 use crate::runtime::{SystemClock, SystemRandom};
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{CommitListener, Restored, Store, StoreError, StoreOptions, WriteError};
 use crate::token::{KeyError, KeySet, RotateError, UnknownAlgorithm, Vault, VaultError};
@@ -48,8 +50,12 @@ pub enum Command {
     /// Every token and cached permission from before is stale, on every replica, and every session is over. Signing keys,
     /// too, become those of the backup: where some were revoked since, rotate them with --revoke afterwards.
     Restore {
-        /// The backup; it is not altered.
-        path: PathBuf,
+        /// The backup; it is not altered. PostgreSQL's is put back by pg_restore, and then --new-epoch.
+        #[arg(required_unless_present = "new_epoch")]
+        path: Option<PathBuf>,
+        /// PostgreSQL: a backup was put back by pg_restore; begin a new epoch in it.
+        #[arg(long, conflicts_with = "path")]
+        new_epoch: bool,
         /// Let the sessions that the backup knows go on, those among them that were ended since, too.
         #[arg(long)]
         keep_sessions: bool,
@@ -132,6 +138,8 @@ pub enum Keys {
 enum CommandError {
     #[error("{0}")]
     Settings(String),
+    #[error("{0}")]
+    OtherTool(&'static str),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -175,12 +183,19 @@ impl Command {
                 Ok(())
             }
             Self::Backup { path, given } => {
-                let (store, _) = open(given).await?;
+                let config = given.load().map_err(CommandError::Settings)?;
+                let Database::File(address) = &config.database else {
+                    return Err(CommandError::OtherTool("pg_dump -Fc makes a backup of PostgreSQL while it is in use"));
+                };
+                let clock = Arc::new(SystemClock);
+                let store = SqliteStore::open(address, options(&config), clock, &SystemRandom).await?;
                 store.backup(&path).await?;
                 store.close().await;
                 say(&format!("wrote {}", path.display()))
             }
-            Self::Restore { path, keep_sessions, given } => restore(&path, keep_sessions, given).await,
+            Self::Restore { path, new_epoch: _, keep_sessions, given } => {
+                restore(path.as_deref(), keep_sessions, given).await
+            }
             Self::Lockdown { what, given } => lockdown(what, given).await,
             Self::Keys { what, given } => keys(what, given).await,
             Self::Watch { tenant, after, given } => watch(tenant, after, given).await,
@@ -189,28 +204,46 @@ impl Command {
     }
 }
 
-async fn open(given: Given) -> Result<(SqliteStore, Config), CommandError> {
+async fn open(given: Given) -> Result<(Arc<dyn Store>, Config), CommandError> {
     let config = given.load().map_err(CommandError::Settings)?;
-    let options = StoreOptions {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = open_store(&config.database, options(&config), &clock, &SystemRandom).await?;
+    Ok((store, config))
+}
+
+fn options(config: &Config) -> StoreOptions {
+    StoreOptions {
         id_rest: config.refresh_token_ttl,
         refresh_grace: REFRESH_GRACE,
         deadline: DEADLINE,
         listener: Arc::new(Deaf),
-    };
-    let store = SqliteStore::open(&config.database_url, options, Arc::new(SystemClock), &SystemRandom).await?;
-    Ok((store, config))
+    }
 }
 
 fn say(text: &str) -> Result<(), CommandError> {
     Ok(writeln!(std::io::stdout(), "{text}")?)
 }
 
-async fn restore(path: &Path, keep_sessions: bool, given: Given) -> Result<(), CommandError> {
+async fn restore(path: Option<&Path>, keep_sessions: bool, given: Given) -> Result<(), CommandError> {
     let config = given.load().map_err(CommandError::Settings)?;
-    let restored =
-        SqliteStore::restore(&config.database_url, path, keep_sessions, DEADLINE, &SystemClock, &SystemRandom).await?;
+    let (clock, random) = (&SystemClock, &SystemRandom);
+    let restored = match (&config.database, path) {
+        (Database::File(address), Some(path)) => {
+            SqliteStore::restore(address, path, keep_sessions, DEADLINE, clock, random).await?
+        }
+        (Database::Server(Server { url, .. }), None) => {
+            PostgresStore::restored(url, keep_sessions, DEADLINE, clock, random).await?
+        }
+        (Database::File(_), None) => return Err(CommandError::OtherTool("give the path of a backup of SQLite")),
+        (Database::Server(_), Some(_)) => {
+            return Err(CommandError::OtherTool(
+                "pg_restore puts a backup of PostgreSQL back; then run `permcast restore --new-epoch`",
+            ));
+        }
+    };
     let Restored { before, after, users } = restored;
-    say(&format!("restored    {}", path.display()))?;
+    let what = path.map_or_else(|| config.database.to_string(), |path| path.display().to_string());
+    say(&format!("restored    {what}"))?;
     say(&match before {
         Some(before) => format!(
             "epoch       {} (was {})\nhead        {} (was {})",
@@ -248,13 +281,12 @@ async fn lockdown(what: Lockdown, given: Given) -> Result<(), CommandError> {
 
 async fn keys(what: Keys, given: Given) -> Result<(), CommandError> {
     let (store, config) = open(given).await?;
-    let store = Arc::new(store);
     let vault = match &config.key_encryption_key {
         Some(key) => Vault::with_key(&key.0)?,
         None => Vault::plain(),
     };
     let keys = KeySet::open(
-        Arc::clone(&store) as Arc<dyn Store>,
+        Arc::clone(&store),
         Arc::new(vault),
         config.token_algorithm.parse()?,
         config.access_token_ttl,

@@ -1,5 +1,6 @@
 //! The settings: flags over environment over `permcast.toml` over defaults; validated as a whole, all faults listed.
 
+mod database;
 mod issuers;
 mod settings;
 
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use database::{Database, Server};
 pub use issuers::{Issuer, TenantRule, is_safe_to_fetch};
 pub use settings::Settings;
 
@@ -47,7 +49,7 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
-    pub database_url: String,
+    pub database: Database,
     pub nats: Option<Nats>,
     /// One token of a NATS subject.
     pub deployment: String,
@@ -166,10 +168,12 @@ impl Checker<'_> {
             self.fault("listen", "an address and a port, such as 127.0.0.1:8080");
             SocketAddr::from(([127, 0, 0, 1], 8080))
         });
-        let database_url = s.database_url.unwrap_or_else(|| "sqlite://permcast.db".to_owned());
-        if !database_url.starts_with("sqlite:") {
-            self.fault("database_url", "sqlite://<path> is what this build can open");
-        }
+        let address = s.database_url.as_deref().unwrap_or("sqlite://permcast.db");
+        let database = Database::new(address, s.database_password_file.as_deref(), s.database_connections);
+        let database = database.unwrap_or_else(|fault| {
+            self.faults.push(fault);
+            Database::File(String::new())
+        });
         let deployment = s.deployment.unwrap_or_else(|| "default".to_owned());
         if deployment.parse::<crate::domain::TenantName>().is_err() {
             self.fault("deployment", "1 to 63 of a-z 0-9 _ -");
@@ -220,7 +224,7 @@ impl Checker<'_> {
         let key_rotation = self.duration("key_rotation", s.key_rotation, seconds(90 * 24 * 3600));
         let config = Config {
             listen,
-            database_url,
+            database,
             nats,
             deployment,
             replica_id: s.replica_id,

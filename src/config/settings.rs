@@ -31,8 +31,12 @@ macro_rules! settings {
 settings! {
     /// Address of HTTP and WebSocket [default: 127.0.0.1:8080]
     listen: String, "PERMCAST_LISTEN", "ADDRESS";
-    /// The database [default: sqlite://permcast.db]
+    /// The database: sqlite://<path>, or postgres://<user>@<host>:<port>/<database> [default: sqlite://permcast.db]
     database_url: String, "PERMCAST_DATABASE_URL", "URL";
+    /// A file with PostgreSQL's password
+    database_password_file: PathBuf, "PERMCAST_DATABASE_PASSWORD_FILE", "FILE";
+    /// Connections to PostgreSQL for reading at the most; two more are for writing and for the log [default: 8]
+    database_connections: u32, "PERMCAST_DATABASE_CONNECTIONS", "NUMBER";
     /// The broker, comma-separated for a cluster; unset: one process, no broker
     nats_url: String, "PERMCAST_NATS_URL", "URLS";
     /// Credentials for the broker (JWT and nkey)

@@ -25,14 +25,15 @@ use sqlx::{Connection as _, Postgres as Sql, Transaction};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::domain::{Change, Clock, Epoch, Random, Seq, Timestamp};
+use crate::domain::{Change, Clock, Epoch, Random, Seq, Timestamp, Version};
 
-use super::sql::anew::begin_where_taken_back;
-use super::sql::statement::Ask as _;
+use super::sql::anew::{Beginning, begin, begin_where_taken_back};
+use super::sql::log::seq;
+use super::sql::statement::{Ask as _, get, parsed};
 use super::sql::store::{Engine, SqlStore};
-use super::{StoreError, StoreOptions, TailPage};
+use super::{Restored, StoreError, StoreOptions, TailPage};
 use pen::ServerPen;
-use place::{Place, READERS_MAX, refined};
+use place::{Place, refined};
 use query::is_lost;
 
 /// A database on a server.
@@ -54,7 +55,7 @@ impl PostgresStore {
     /// Opens the database at `postgres://…`; migrates it where that is to be done, and draws the epoch of a new one.
     pub async fn open(
         address: &str,
-        most: Option<u32>,
+        most: u32,
         options: StoreOptions,
         clock: Arc<dyn Clock>,
         random: &dyn Random,
@@ -64,9 +65,44 @@ impl PostgresStore {
         let opened = Arc::new(AtomicU64::new(0));
         let pen = ServerPen::new(Arc::clone(&place), Arc::clone(&opened))
             .map_err(|error| StoreError::Unusable(format!("no thread for the writer: {error}")))?;
-        let most = most.unwrap_or(READERS_MAX);
         let readers = ArcSwap::from_pointee(place.readers(most));
         Ok(Self::start(Postgres { place, readers, tail: Mutex::default(), opened, most }, pen, options, clock))
+    }
+}
+
+impl PostgresStore {
+    /// Begins a new epoch after a backup was put back by PostgreSQL's own tools: a new seal, and unless they are to be kept
+    /// no session goes on.
+    pub async fn restored(
+        address: &str,
+        keep_sessions: bool,
+        deadline: Duration,
+        clock: &dyn Clock,
+        random: &dyn Random,
+    ) -> Result<Restored, StoreError> {
+        const COUNT: &str = "SELECT epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS head, \
+             (SELECT count(*) FROM users) AS users FROM meta";
+        let place = Arc::new(Place::new(address, deadline)?);
+        place.prepare(random).await?;
+        let beginning = Beginning { actor: "cli", summary: "restored from a backup", keep_sessions };
+        let anew = Epoch::from_random(random.bytes());
+        place
+            .in_time("beginning the log anew", async {
+                let mut connection = place.connect(true).await?;
+                let mut transaction = connection.begin().await?;
+                let ask = &mut *transaction;
+                ask.all("SELECT epoch FROM lock_log()", vec![]).await?;
+                let before = ask.one(COUNT, vec![]).await?;
+                begin(ask, anew, clock.now(), beginning).await?;
+                let after = ask.one(COUNT, vec![]).await?;
+                let version =
+                    |row| Ok::<_, sqlx::Error>(Version { epoch: parsed(row, "epoch")?, seq: seq(row, "head")? });
+                let users = get::<i64>(&after, "users")?.unsigned_abs();
+                let restored = Restored { before: Some(version(&before)?), after: version(&after)?, users };
+                transaction.commit().await?;
+                Ok(restored)
+            })
+            .await
     }
 }
 

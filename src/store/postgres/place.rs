@@ -18,8 +18,6 @@ use crate::store::sql::statement::{Ask as _, Row, args, get};
 const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_schema.sql")];
 /// The lock of whoever migrates ("prmc"), so that several may start at once.
 const MIGRATING: i64 = 0x7072_6d63;
-/// Connections for reading at most, where no setting says otherwise.
-pub(super) const READERS_MAX: u32 = 8;
 /// Longest wait for somebody's lock on a row, so that a shell which idles over one holds no other writer up for longer.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// Statements that a connection keeps prepared: all that there are.

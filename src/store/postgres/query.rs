@@ -6,10 +6,6 @@ use sqlx::{Decode, Postgres as Sql, Row as _, Transaction, TypeInfo as _, ValueR
 
 use crate::store::sql::statement::{Arg, Ask, Owned, Row, Value, malformed};
 
-/// How often a read is tried again that met a connection which was lost while it was idle: when a server restarts, that is
-/// each connection of the pool.
-const READ_AGAIN: usize = super::place::READERS_MAX as usize + 1;
-
 /// One statement. Of its arguments only those are sent that it may use; PostgreSQL wants no gaps, and needs no more.
 pub(super) fn query(sql: &'static str, args: Vec<Arg>) -> Query<'static, Sql, PgArguments> {
     args.into_iter().take(used(sql)).fold(sqlx::query(sql), |query, arg| match arg {
@@ -32,7 +28,8 @@ impl Ask for PgPool {
     type Row = PgRow;
 
     async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<PgRow>, sqlx::Error> {
-        for _ in 0..READ_AGAIN {
+        // One that was lost while it was idle is tried again: when a server restarts, that is each connection of the pool.
+        for _ in 0..self.options().get_max_connections() {
             match query(sql, args.clone()).fetch_all(&*self).await {
                 Err(error) if is_lost(&error) => {}
                 result => return result,

@@ -8,7 +8,7 @@ use crate::store::contract::{Made, Parts, agreement::agreement_test, contract_su
 
 async fn make(parts: Parts) -> Made {
     let database = database();
-    let store = PostgresStore::open(database.url(), Some(2), parts.options, parts.clock, &*parts.random).await.unwrap();
+    let store = PostgresStore::open(database.url(), 2, parts.options, parts.clock, &*parts.random).await.unwrap();
     (Arc::new(store), Box::new(database))
 }
 
