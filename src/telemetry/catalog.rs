@@ -160,6 +160,7 @@ pub const METRICS: &[Metric] = &[
     counter("permcast_http_requests_total", Label::Free(&["route", "status"]), "requests answered"),
     counter("permcast_http_request_microseconds_total", Label::Free(&["route"]), "time that they took"),
     counter("permcast_sign_ins_refused_total", Label::None, "sign-ins refused"),
+    counter("permcast_password_hashes_total", Label::None, "passwords hashed, to be kept or compared"),
     counter("permcast_exchanges_refused_total", Label::None, "exchanges of trusted issuers' tokens refused"),
     counter("permcast_users_provisioned_total", Label::None, "users made because a trusted issuer vouched for them"),
     counter(

@@ -180,5 +180,8 @@ fn life(now: Timestamp, ttl: Duration, snapshot: &Snapshot) -> Timestamp {
 }
 
 #[cfg(test)]
+#[path = "size_tests.rs"]
+mod size_tests;
+#[cfg(test)]
 #[path = "mint_tests.rs"]
 mod tests;

@@ -127,6 +127,7 @@ impl Passwords {
             // Held by the work itself: it goes on when the client that asked for it has left.
             let _running = running;
             runs.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("permcast_password_hashes_total").increment(1);
             let mut memory = held(&free).pop().unwrap_or_default();
             let done = work(&mut memory);
             held(&free).push(memory);

@@ -356,7 +356,7 @@ impl Sessions {
             refresh: refresh.as_ref().map(RefreshToken::digest),
             password: somebody.credentials.password,
             address: client.address.to_string(),
-            user_agent: client.user_agent.chars().take(USER_AGENT_CHARS_MAX).collect(),
+            user_agent: shown(&client.user_agent).take(USER_AGENT_CHARS_MAX).collect(),
             idle: Some(self.settings.idle_ttl).filter(|idle| *idle < ttl),
             ends_at: self.parts.clock.now().plus(ttl),
         };
@@ -453,6 +453,12 @@ impl Sessions {
     pub async fn end(&self, session: &SessionId) -> Result<Written, SessionError> {
         Ok(self.parts.store.end_session(session, Effect::SignedOut).await?)
     }
+}
+
+/// What a program calls itself, without what would command the terminal of whoever reads it, or turn its text around.
+fn shown(user_agent: &str) -> impl Iterator<Item = char> {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    user_agent.chars().filter(move |&c| !c.is_control() && !turns(c))
 }
 
 #[cfg(test)]

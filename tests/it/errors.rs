@@ -8,7 +8,7 @@ use crate::company::company;
 use crate::harness::{Cluster, PASSWORD};
 
 /// Everything that can be read, to see that it is as it was.
-async fn everything(root: &Client) -> Vec<Value> {
+pub(crate) async fn everything(root: &Client) -> Vec<Value> {
     let mut all = Vec::new();
     for path in [
         "/v1/tenants?limit=1000",

@@ -115,6 +115,17 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) async fn start(id: &str, database: &Path, nats: Option<&str>, settings: &[(&str, &str)]) -> Self {
+        Self::start_writing(id, database, nats, settings, Stdio::inherit()).await
+    }
+
+    /// The same, with its log elsewhere than among what tests say.
+    pub(crate) async fn start_writing(
+        id: &str,
+        database: &Path,
+        nats: Option<&str>,
+        settings: &[(&str, &str)],
+        log: Stdio,
+    ) -> Self {
         // Where a limit on the size of files stands for a full disk, writing is to fail and not to kill.
         let mut command = Command::new("sh");
         command
@@ -134,6 +145,7 @@ impl Replica {
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(log)
             .kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();

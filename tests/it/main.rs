@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod admin;
+mod attacks;
 mod brokers;
 mod canary;
 mod client;
@@ -20,6 +21,7 @@ mod herd;
 mod hints;
 mod introspection;
 mod issuers;
+mod issuers_https;
 mod issuers_refused;
 mod lab;
 mod metrics;

@@ -12,8 +12,9 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 /// Whom its tokens are for.
 pub(crate) const AUDIENCE: &str = "https://api.test";
@@ -48,6 +49,11 @@ impl Key {
             _ => Pair::Rsa(rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap()),
         };
         Self { kid: kid.to_owned(), pair }
+    }
+
+    /// One of Ed25519 that somebody else made.
+    pub(crate) fn of_pkcs8(kid: &str, bytes: &[u8]) -> Self {
+        Self { kid: kid.to_owned(), pair: Pair::EdDsa(Ed25519KeyPair::from_pkcs8(bytes).unwrap()) }
     }
 
     /// As its document shows it.
@@ -131,8 +137,18 @@ impl Provider {
     }
 
     pub(crate) async fn start_for(algorithm: &str) -> Self {
+        Self::start_by(algorithm, None, "127.0.0.1").await
+    }
+
+    /// One that is asked by https, as this host.
+    pub(crate) async fn start_secure(tls: TlsAcceptor, host: &str) -> Self {
+        Self::start_by("EdDSA", Some(tls), host).await
+    }
+
+    async fn start_by(algorithm: &str, tls: Option<TlsAcceptor>, host: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let issuer = format!("{scheme}://{host}:{}", listener.local_addr().unwrap().port());
         let key = Key::for_algorithm("k1", algorithm);
         let state = Arc::new(State {
             mode: Mutex::new(Mode::Well),
@@ -142,7 +158,13 @@ impl Provider {
         let (served, name) = (Arc::clone(&state), issuer.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&served), name.clone()));
+                let (state, name, tls) = (Arc::clone(&served), name.clone(), tls.clone());
+                tokio::spawn(async move {
+                    let Some(tls) = tls else { return serve(stream, state, name).await };
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, state, name).await;
+                    }
+                });
             }
         });
         Self { issuer, key, state }
@@ -204,7 +226,7 @@ pub(crate) fn header(key: &Key) -> Value {
     json!({"alg": algorithm, "typ": "JWT", "kid": key.kid})
 }
 
-async fn serve(stream: TcpStream, state: Arc<State>, issuer: String) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>, issuer: String) {
     let mut stream = BufReader::new(stream);
     let mut lines = Vec::new();
     loop {
@@ -242,4 +264,5 @@ async fn serve(stream: TcpStream, state: Arc<State>, issuer: String) {
     };
     let answer = format!("{head}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
     let _ = stream.get_mut().write_all(answer.as_bytes()).await;
+    let _ = stream.get_mut().shutdown().await;
 }

@@ -2,7 +2,7 @@
 
 use crate::domain::operation::{NewLockdown, NewUser, Operation, UserPatch};
 use crate::domain::permission::{ADMIN, CHECK, OPERATOR};
-use crate::domain::records::Status;
+use crate::domain::records::{Status, UserKind};
 use crate::domain::rules::Refusal;
 use crate::domain::{Actor, Effect};
 
@@ -223,6 +223,7 @@ pub(crate) async fn nor_does_he_touch_who_holds_it(bench: Bench) {
         for operation in [
             patch_user(id, UserPatch { password: Some(Some(password("mine"))), ..patch.clone() }),
             patch_user(id, UserPatch { email: Some(Some("max@x.org".to_owned())), ..patch.clone() }),
+            patch_user(id, UserPatch { kind: Some(UserKind::Service), ..patch.clone() }),
             patch_user(id, UserPatch { identities: Some(vec![identity("https://idp", "max")]), ..patch.clone() }),
             suspend(id),
             sign_out(id),

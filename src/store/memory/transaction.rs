@@ -276,7 +276,8 @@ impl<'a> Transaction<'a> {
         let new_status = new.status != old.status;
         let new_password = new.password != old.password;
         let new_identities = new.identities != old.identities;
-        if new_status || new_password || new_identities || new.email != old.email {
+        let new_kind = new.kind != old.kind;
+        if new_status || new_password || new_identities || new_kind || new.email != old.email {
             self.may_touch_user(tenant, id)?;
         }
         is_unique(self.tenant(tenant)?, id, &new)?;
@@ -284,7 +285,7 @@ impl<'a> Transaction<'a> {
 
         if new_status && new.status == Status::Suspended {
             self.end_user(tenant, id, Effect::Suspended)?;
-        } else if new_status || new_identities || new.kind != old.kind {
+        } else if new_status || new_identities || new_kind {
             self.log(Target::User { tenant: tenant.clone(), user: id.clone() }, Effect::Changed);
         }
         if new_password {

@@ -102,7 +102,9 @@ pub(in crate::store) fn patch_user(rights: &Rights, facts: &UserFacts, id: &User
     new.has_password = password.is_some();
 
     let (new_status, new_email) = (new.status != old.status, new.email != old.email);
-    if new_status || new_email || password != old_password || new.identities != old.identities {
+    // His kind, too: it says by which ways his password opens a session.
+    let new_kind = new.kind != old.kind;
+    if new_status || new_email || new_kind || password != old_password || new.identities != old.identities {
         rights.may_touch(bears)?;
     }
     is_unique(facts, new.email.as_deref().filter(|_| new_email))?;
