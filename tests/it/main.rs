@@ -27,6 +27,7 @@ mod lab;
 mod metrics;
 mod operators;
 mod outages;
+mod postgres;
 mod propagation;
 mod provider;
 mod proxy;

@@ -196,6 +196,8 @@ impl Engine for Postgres {
 }
 
 #[cfg(test)]
+mod order_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,10 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -34,7 +38,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        server().psql("postgres", &format!("DROP DATABASE {} WITH (FORCE)", self.name));
+        server().psql("postgres", &format!("DROP DATABASE {} WITH (FORCE)", self.name()));
     }
 }
 
