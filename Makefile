@@ -12,7 +12,7 @@ PROFILE_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 SDK_SOURCES := $(shell find sdk/js/src -type f)
 WEB_SOURCES := $(shell find web-demo/src web-demo/public -type f) web-demo/index.html web-demo/vite.config.ts web-demo/tsconfig.json
 
-.PHONY: help demo test soak chaos bench-push web sdk build lint clean
+.PHONY: help demo test soak chaos distance bench-push web sdk build lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -37,6 +37,14 @@ chaos: ## real processes under faults, and a checker: make chaos DURATION=10m SE
 	PERMCAST_CHAOS_DURATION=$(DURATION) PERMCAST_CHAOS_SEED=$(SEED) PERMCAST_CHAOS_FAULTS=$(FAULTS) \
 		PERMCAST_CHAOS_PACE=$(PACE) PERMCAST_CHAOS_LINK=$(LINK) \
 		cargo test --locked --release --test chaos the_guarantee_holds_$(if $(HOSTS),among_hosts,whatever_fails) -- --nocapture
+
+ROUNDS ?= 500
+
+distance: ## how long a change is under way to a client of another host, on links of 0, 5 and 50 ms: make distance ROUNDS=500
+	@scripts/need cargo nats-server sqlite3 ip unshare python3 caddy
+	@cargo build --locked --release --test chaos
+	@for link in 0ms 5ms 50ms; do PERMCAST_CHAOS_LINK=$$link PERMCAST_CHAOS_ROUNDS=$(ROUNDS) \
+		cargo test --quiet --locked --release --test chaos a_change_crosses -- --nocapture | grep -E 'ms|0ns|NOT' || exit; done
 
 bench-push: web ## push under load beside nats-server and a bare loop: make bench-push ARGS="fanout --rounds 3"
 	cargo bench --locked --bench push -- --json target/bench-push.json $(ARGS)

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::history::{Blinds, Fault};
-use super::hosts::{Host, Hosts, Link};
+use super::hosts::{self, BALANCER, CLIENTS, DATABASE, Host, Hosts, Link};
 use super::process::{Broker, Replica};
 use super::proxy::{Fate, Way};
 use super::rng::Rng;
@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     DatabaseGone,
     /// A replica's host is out of everybody's reach, and nobody is told: connections stand half open.
     HostCut,
+    /// A replica's host reaches its clients, and nothing else.
+    HostAlone,
     /// A replica's host hears nothing of the brokers' hosts.
     HostDeaf,
     /// They hear nothing of it.
@@ -44,17 +46,24 @@ pub(crate) enum Kind {
     BrokersParted,
     /// The balancer's host freezes.
     BalancerStop,
+    /// A replica's host and the database's do not reach each other.
+    DatabaseCut,
+    /// The database's host freezes.
+    DatabaseStop,
 }
 
 /// What can go wrong between hosts, and on one.
 pub(crate) const AMONG_HOSTS: &[Kind] = &[
     Kind::HostCut,
+    Kind::HostAlone,
     Kind::HostDeaf,
     Kind::HostMute,
     Kind::HostSlow,
     Kind::HostLossy,
     Kind::BrokersParted,
     Kind::BalancerStop,
+    Kind::DatabaseCut,
+    Kind::DatabaseStop,
     Kind::ReplicaKill,
     Kind::ReplicaStop,
     Kind::NatsKill,
@@ -92,12 +101,15 @@ impl Kind {
             Self::DatabaseLocked => "database-locked",
             Self::DatabaseGone => "database-gone",
             Self::HostCut => "host-cut",
+            Self::HostAlone => "host-alone",
             Self::HostDeaf => "host-deaf",
             Self::HostMute => "host-mute",
             Self::HostSlow => "host-slow",
             Self::HostLossy => "host-lossy",
             Self::BrokersParted => "brokers-parted",
             Self::BalancerStop => "balancer-stop",
+            Self::DatabaseCut => "database-cut",
+            Self::DatabaseStop => "database-stop",
         }
     }
 
@@ -223,14 +235,14 @@ async fn act(world: &World, kind: Kind, rng: &mut Rng) -> Option<Blinds> {
             Some(Blinds::Nobody)
         }
         Kind::DatabaseGone => {
-            let here = world.database.directory();
+            let here = world.database.directory()?;
             let away = here.with_extension("away");
             std::fs::rename(here, &away).ok()?;
             tokio::time::sleep(for_a_while(rng, 200, 4000)).await;
             std::fs::rename(&away, here).expect("it is where it was moved to");
             Some(Blinds::Everybody)
         }
-        Kind::HostCut | Kind::HostDeaf | Kind::HostMute | Kind::HostSlow | Kind::HostLossy => {
+        Kind::HostCut | Kind::HostAlone | Kind::HostDeaf | Kind::HostMute | Kind::HostSlow | Kind::HostLossy => {
             let hosts = world.ground.hosts()?;
             let (number, _replica) = free(&world.replicas, rng)?;
             on_the_links(hosts, kind, Host::of_replica(number), rng).await;
@@ -249,7 +261,7 @@ async fn act(world: &World, kind: Kind, rng: &mut Rng) -> Option<Blinds> {
             };
             set(Link::cut());
             tokio::time::sleep(for_a_while(rng, 500, 8000)).await;
-            set(hosts.usual());
+            set(hosts.usual(Host::of_broker(0), Host::of_broker(1)));
             Some(Blinds::Nobody)
         }
         Kind::BalancerStop => {
@@ -260,6 +272,29 @@ async fn act(world: &World, kind: Kind, rng: &mut Rng) -> Option<Blinds> {
             balancer.signal("-CONT");
             Some(Blinds::Everybody)
         }
+        Kind::DatabaseCut => {
+            let hosts = world.ground.hosts()?;
+            let (number, _replica) = free(&world.replicas, rng)?;
+            let host = Host::of_replica(number);
+            // It hears nothing, or is not heard, or both.
+            let (heard, hears) = [(true, false), (false, true), (false, false)][rng.index(3)];
+            let usual = hosts.usual(host, DATABASE);
+            let link = |whole| if whole { usual } else { Link::cut() };
+            hosts.set(host, DATABASE, link(heard));
+            hosts.set(DATABASE, host, link(hears));
+            tokio::time::sleep(for_a_while(rng, 300, 6000)).await;
+            hosts.set(host, DATABASE, usual);
+            hosts.set(DATABASE, host, usual);
+            Some(Blinds::Replica(number))
+        }
+        Kind::DatabaseStop => {
+            let _all = world.balancer.try_lock().ok()?;
+            world.ground.hosts()?;
+            hosts::signal(DATABASE, "-STOP");
+            tokio::time::sleep(for_a_while(rng, 200, 4000)).await;
+            hosts::signal(DATABASE, "-CONT");
+            Some(Blinds::Everybody)
+        }
     }
 }
 
@@ -267,12 +302,18 @@ async fn act(world: &World, kind: Kind, rng: &mut Rng) -> Option<Blinds> {
 async fn on_the_links(hosts: &Hosts, kind: Kind, host: Host, rng: &mut Rng) {
     let time = Duration::from_millis(300 + rng.below(4700));
     match kind {
+        Kind::HostAlone => {
+            for other in Host::all().filter(|other| ![host, CLIENTS, BALANCER].contains(other)) {
+                hosts.set(host, other, Link::cut());
+                hosts.set(other, host, Link::cut());
+            }
+        }
         Kind::HostDeaf => (0..BROKERS).for_each(|broker| hosts.set(Host::of_broker(broker), host, Link::cut())),
         Kind::HostMute => (0..BROKERS).for_each(|broker| hosts.set(host, Host::of_broker(broker), Link::cut())),
         Kind::HostSlow => hosts.around(host, Link::of(Duration::from_millis(20 + rng.below(280)))),
         Kind::HostLossy => {
             let loss = [0.01, 0.05, 0.2, 0.4][rng.index(4)];
-            hosts.around(host, Link { loss, ..hosts.usual() });
+            hosts.around(host, Link { loss, ..hosts.usual(host, CLIENTS) });
         }
         _ => hosts.around(host, Link::cut()),
     }

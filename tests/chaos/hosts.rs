@@ -14,19 +14,20 @@ const INSIDE: &str = "PERMCAST_CHAOS_INSIDE";
 /// All that clients ask from stand beside the test, on a host of their own.
 pub(crate) const CLIENTS: Host = Host(0);
 pub(crate) const BALANCER: Host = Host(1);
-/// The clients' and the balancer's, the brokers' and the replicas'.
-const HOSTS: usize = 2 + BROKERS + REPLICAS;
+pub(crate) const DATABASE: Host = Host(2);
+/// Those three, the brokers' and the replicas'.
+const HOSTS: usize = 3 + BROKERS + REPLICAS;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Host(usize);
 
 impl Host {
     pub(crate) fn of_broker(number: usize) -> Self {
-        Self(2 + number)
+        Self(3 + number)
     }
 
     pub(crate) fn of_replica(number: usize) -> Self {
-        Self(2 + BROKERS + number)
+        Self(3 + BROKERS + number)
     }
 
     pub(crate) fn all() -> impl Iterator<Item = Self> {
@@ -63,14 +64,15 @@ impl Link {
 /// All hosts, up and connected.
 pub(crate) struct Hosts {
     wire: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
-    /// How every link is while nothing is wrong.
+    /// How a link is while nothing is wrong, but the database's.
     usual: Link,
     _process: Child,
 }
 
 impl Hosts {
-    /// Runs the test once more where hosts can be made, unless this is there already. `true`: this is there.
-    pub(crate) fn enter(test: &str) -> bool {
+    /// Runs the test once more where hosts can be made, unless this is there already. `true`: this is there. The settings
+    /// are for all that is started there.
+    pub(crate) fn enter(test: &str, settings: &[(&str, &str)]) -> bool {
         if std::env::var_os(INSIDE).is_some() {
             return true;
         }
@@ -90,11 +92,12 @@ impl Hosts {
         }
         let mut command = unshare();
         command.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]).env(INSIDE, "1");
+        command.envs(settings.iter().copied());
         assert!(command.status().unwrap().success(), "{test}, among hosts");
         false
     }
 
-    /// Makes them. The links have this delay in each direction.
+    /// Makes them. The links have this delay in each direction, those to the database none.
     pub(crate) fn build(seed: u64, delay: Duration) -> Self {
         run(Command::new("mount").args(["-t", "tmpfs", "none", "/run"]));
         let ports: Vec<_> = Host::all().map(|host| format!("port{}", host.0)).collect();
@@ -140,8 +143,9 @@ impl Hosts {
         hosts
     }
 
-    pub(crate) fn usual(&self) -> Link {
-        self.usual
+    /// How a link is while nothing is wrong. The database is near: it is asked several times for each write.
+    pub(crate) fn usual(&self, from: Host, to: Host) -> Link {
+        if from == DATABASE || to == DATABASE { Link::of(Duration::ZERO) } else { self.usual }
     }
 
     /// Frames from one to the other have it like this from now on.
@@ -161,8 +165,18 @@ impl Hosts {
     }
 
     pub(crate) fn mend(&self, host: Host) {
-        self.around(host, self.usual);
+        for other in Host::all().filter(|other| *other != host) {
+            self.set(host, other, self.usual(host, other));
+            self.set(other, host, self.usual(other, host));
+        }
     }
+}
+
+/// All that runs on a host gets this signal.
+pub(crate) fn signal(host: Host, name: &str) {
+    let pids = Command::new("ip").args(["netns", "pids", &host.name()]).output().expect("ip is on the PATH").stdout;
+    let pids = String::from_utf8_lossy(&pids);
+    let _ = Command::new("kill").arg(name).args(pids.split_whitespace()).status();
 }
 
 /// A program, on a host.

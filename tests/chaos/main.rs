@@ -14,6 +14,7 @@ mod checker;
 mod checker_tests;
 mod commits;
 mod database;
+mod distance;
 mod faults;
 #[path = "../it/frames.rs"]
 mod frames;
@@ -24,6 +25,9 @@ mod hosts;
 mod judge;
 mod model;
 mod people;
+#[allow(dead_code, reason = "the server of the other tests is on loopback")]
+#[path = "../../src/store/postgres/testing.rs"]
+mod postgres;
 mod process;
 #[allow(dead_code, reason = "not every fault on the wire is of use here")]
 #[path = "../it/proxy.rs"]
@@ -42,6 +46,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use checker::Bounds;
+use distance::Distance;
 use faults::Kind;
 use ground::Ground;
 use hosts::Hosts;
@@ -105,14 +110,27 @@ async fn the_guarantee_holds_whatever_fails() {
     prove(&plan, Ground::Loopback).await;
 }
 
-/// The same with a host for each process and a network between them, clients that come past a balancer, and faults of
-/// links. The database is a file that all hosts have: it is on no link.
+/// The same with a host for each process and a network between them, PostgreSQL on one of them, clients that come past a
+/// balancer, and faults of links.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_guarantee_holds_among_hosts() {
-    if Hosts::enter("the_guarantee_holds_among_hosts") {
+    if Hosts::enter("the_guarantee_holds_among_hosts", &[]) {
         let plan = Plan::read(faults::AMONG_HOSTS);
         let hosts = Hosts::build(plan.seed, plan.delay);
         prove(&plan, Ground::Hosts(Arc::new(hosts))).await;
+    }
+}
+
+/// `make distance ROUNDS=1000`; without it only that it arrives, and no sooner than the links allow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_crosses_the_links_between_hosts() {
+    if Hosts::enter("a_change_crosses_the_links_between_hosts", distance::BY_MESSAGE_ALONE) {
+        let given = std::env::var("PERMCAST_CHAOS_ROUNDS").ok().filter(|text| !text.is_empty());
+        let rounds = given.as_ref().map_or(5, |text| text.parse().expect("ROUNDS is a number"));
+        let delay = Plan::read(&[]).delay;
+        let distance = Distance::measure(1, delay, rounds).await;
+        println!("{}\n{}", Distance::COLUMNS, distance.shown());
+        distance.check();
     }
 }
 

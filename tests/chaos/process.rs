@@ -9,8 +9,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use super::database::Database;
 use super::ground::Ground;
-use super::hosts::{self, BALANCER, Host};
+use super::hosts::{self, BALANCER, DATABASE, Host};
+use super::postgres::binaries;
 
 /// Far above what anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,7 +130,7 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(number: usize, database: &Path, brokers: &str, logs: PathBuf, ground: &Ground) -> Self {
+    pub(crate) fn new(number: usize, database: &str, brokers: &str, logs: PathBuf, ground: &Ground) -> Self {
         let (database, brokers) = (database.to_owned(), brokers.to_owned());
         // Another build of it can be put to the test, too.
         let program = std::env::var("PERMCAST_CHAOS_PROGRAM");
@@ -144,7 +146,7 @@ impl Replica {
             command
                 .arg("serve")
                 .env("PERMCAST_LISTEN", &listen)
-                .env("PERMCAST_DATABASE_URL", format!("sqlite://{}", database.display()))
+                .env("PERMCAST_DATABASE_URL", &database)
                 .env("PERMCAST_NATS_URL", &brokers)
                 .env("PERMCAST_ISSUER", "http://permcast.test")
                 .env("PERMCAST_REPLICA_ID", format!("replica-{number}"))
@@ -182,6 +184,43 @@ impl Replica {
         // Kept, for it must have somebody to write to.
         self.output = Some(output);
         base
+    }
+}
+
+/// A PostgreSQL server, on a host of its own.
+pub(crate) struct Server {
+    _process: Process,
+}
+
+impl Server {
+    /// Starts one with its files in this directory; gives the address of its database.
+    pub(crate) async fn start(directory: &Path) -> (Self, String) {
+        // It refuses to be root, and has to find its files.
+        const INIT: &str = "chmod 711 \"$1\" && install -d -o postgres \"$1/postgres\" && setpriv --reuid=postgres \
+            --regid=postgres --init-groups \"$0/initdb\" -N -D \"$1/postgres\" -A trust -U postgres -E UTF8 --locale=C";
+        let bin = binaries();
+        let made = Command::new("sh").arg("-c").arg(INIT).arg(bin).arg(directory).output().await.expect("a shell");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let access = directory.join("postgres/pg_hba.conf");
+        std::fs::write(access, "host all all 0.0.0.0/0 trust\n").expect("initdb has made the directory");
+        let (program, data) = (bin.join("postgres"), directory.join("postgres"));
+        let mut process = Process::new(move || {
+            let mut command = Command::from(hosts::on(DATABASE, "setpriv"));
+            command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(&program).arg("-D").arg(&data);
+            command.args(["-c", "unix_socket_directories=", "-c", "listen_addresses=*"]);
+            command.args(["-c", "max_connections=200"]).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+        });
+        process.spawn();
+        let url = format!("postgres://postgres@{}/postgres", DATABASE.address());
+        let answering = async {
+            while Database::Server(url.clone()).try_reader().await.is_none() {
+                assert!(process.crashed().is_none(), "PostgreSQL goes on running");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, answering).await.expect("PostgreSQL answers");
+        (Self { _process: process }, url)
     }
 }
 

@@ -13,7 +13,7 @@ use super::ground::Ground;
 use super::guests::GUESTS;
 use super::history::{Glance, History, Moment, Seq};
 use super::hosts::BALANCER;
-use super::process::{Balancer, Broker, PATIENCE, Replica};
+use super::process::{Balancer, Broker, PATIENCE, Replica, Server};
 use super::proxy::Proxy;
 use super::rng::Rng;
 
@@ -44,6 +44,7 @@ pub(crate) struct World {
     pub(crate) ground: Ground,
     /// Each replica's ways to all brokers; where they stand on hosts of their own, the links are what is spoiled.
     pub(crate) ways: Vec<tokio::sync::Mutex<Vec<Proxy>>>,
+    _server: Option<Server>,
     pub(crate) database: Database,
     pub(crate) epoch: String,
     actors: Mutex<u16>,
@@ -70,8 +71,16 @@ pub(crate) struct Answer {
 impl World {
     pub(crate) async fn start(pace: u32, ground: Ground) -> Arc<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let database = Database::in_directory(directory.path());
-        std::fs::create_dir(database.directory()).unwrap();
+        let (server, database) = match &ground {
+            Ground::Loopback => (None, Database::in_directory(directory.path())),
+            Ground::Hosts(_) => {
+                let (server, url) = Server::start(directory.path()).await;
+                (Some(server), Database::Server(url))
+            }
+        };
+        if let Some(place) = database.directory() {
+            std::fs::create_dir(place).unwrap();
+        }
         let mut brokers = Broker::cluster(BROKERS, &ground);
         let mut urls = Vec::new();
         for broker in &mut brokers {
@@ -91,7 +100,7 @@ impl World {
                 proxies.iter().map(Proxy::url).collect::<Vec<_>>().join(",")
             };
             ways.push(tokio::sync::Mutex::new(proxies));
-            let mut replica = Replica::new(number, &database.path, &all, directory.path().to_owned(), &ground);
+            let mut replica = Replica::new(number, &database.url(), &all, directory.path().to_owned(), &ground);
             bases.push(replica.start().await.expect("a replica starts"));
             replicas.push(tokio::sync::Mutex::new(replica));
         }
@@ -102,7 +111,7 @@ impl World {
         let founding = database::founding(USERS, ROLES, ACTORS, u16::try_from(REPLICAS).unwrap(), GUESTS);
         let (_, origin) = database.write(&founding).await.expect("the company is founded");
         let mut reader = database.reader().await;
-        let epoch: String = sqlx::query_scalar("SELECT epoch FROM meta").fetch_one(&mut reader).await.unwrap();
+        let epoch = database::epoch(&mut reader).await;
         let before = database::state(&mut reader, USERS, ROLES).await;
         let http = reqwest::Client::builder().timeout(ANSWER_WITHIN).no_proxy().build().unwrap();
         Arc::new(Self {
@@ -116,6 +125,7 @@ impl World {
             balancer: tokio::sync::Mutex::new(balancer),
             ground,
             ways,
+            _server: server,
             database,
             epoch,
             actors: Mutex::new(0),
