@@ -94,11 +94,7 @@ impl ServerPen {
         let sql = if batch.lasts() { BEGIN } else { BEGIN_LIGHTLY };
         let mut fresh = false;
         loop {
-            let begun = self.wait(async {
-                let row = sqlx::raw_sql(sql).fetch_one(&mut held.connection).await?;
-                Ok(Begun { epoch: parsed(&row, "epoch")?, number: get(&row, "number")?, server: Server::read(&row)? })
-            });
-            match begun {
+            match self.begin_once(held, sql) {
                 Ok(begun) => {
                     let same = self.place.recognise(begun.server);
                     return same.map(|()| begun).map_err(|error| sqlx::Error::Configuration(error.into()));
@@ -119,6 +115,13 @@ impl ServerPen {
                 },
             }
         }
+    }
+
+    fn begin_once(&self, held: &mut Held, sql: &'static str) -> Result<Begun, sqlx::Error> {
+        self.wait(async {
+            let row = sqlx::raw_sql(sql).fetch_one(&mut held.connection).await?;
+            Ok(Begun { epoch: parsed(&row, "epoch")?, number: get(&row, "number")?, server: Server::read(&row)? })
+        })
     }
 
     fn roll_back(&self, held: &mut Held) -> Result<(), sqlx::Error> {
@@ -196,7 +199,7 @@ impl ServerPen {
 
 /// Whether the server said of a COMMIT that it was not done: whatever it says, but that it goes down.
 fn was_refused(error: &sqlx::Error) -> bool {
-    let state = error.as_database_error().and_then(|cause| cause.code());
+    let state = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     state.is_some_and(|state| !["57", "58", "XX"].contains(&state.get(..2).unwrap_or_default()))
 }
 
@@ -246,3 +249,7 @@ impl Statements for Asked<'_> {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+#[path = "pen_tests.rs"]
+mod tests;

@@ -10,9 +10,15 @@ use crate::store::sql::statement::{Arg, Ask, Owned, Row, Value, malformed};
 pub(super) fn query(sql: &'static str, args: Vec<Arg>) -> Query<'static, Sql, PgArguments> {
     args.into_iter().take(used(sql)).fold(sqlx::query(sql), |query, arg| match arg {
         Arg::Int(number) => query.bind(number),
-        Arg::Text(text) => query.bind(text),
+        Arg::Text(text) => query.bind(text.map(sayable)),
         Arg::Blob(bytes) => query.bind(bytes),
     })
+}
+
+/// NUL, which PostgreSQL has no way to say, is asked for as a character that stands for none. Nothing that is to be stored
+/// has it, by the time that it comes here.
+fn sayable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{FFFF}") } else { text }
 }
 
 /// The highest `$` number in a statement.

@@ -13,4 +13,11 @@ async fn make(parts: Parts) -> Made {
 }
 
 contract_suite!(super::make);
-agreement_test!(make, 24);
+agreement_test!(make, 8);
+
+#[tokio::test]
+async fn a_name_that_nobody_can_have_is_nobodys() {
+    let bench = crate::store::contract::bench::Bench::new(make).await;
+    let tenant = crate::domain::TenantName::first();
+    assert_eq!(bench.store.credentials(&tenant, "ben\0").await.unwrap(), None);
+}

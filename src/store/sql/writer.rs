@@ -405,7 +405,8 @@ impl Batch<'_> {
         for job in self.jobs.iter_mut() {
             job.run(&mut transaction)?;
         }
-        if transaction.acted {
+        // PostgreSQL keeps it in settings that end with the transaction.
+        if transaction.acted && guard == Guard::Operations {
             transaction.execute(CLEAR, vec![])?;
         }
         Ok(transaction.changes)
