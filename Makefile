@@ -12,7 +12,7 @@ PROFILE_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 SDK_SOURCES := $(shell find sdk/js/src -type f)
 WEB_SOURCES := $(shell find web-demo/src web-demo/public -type f) web-demo/index.html web-demo/vite.config.ts web-demo/tsconfig.json
 
-.PHONY: help demo test soak chaos distance bench-push web sdk build lint clean
+.PHONY: help demo test soak fuzz chaos distance bench-push web sdk build lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +27,11 @@ SCHEDULES ?= 1000000
 
 soak: ## the simulator for as long as you like: make soak SCHEDULES=10000000
 	PERMCAST_SIM_SCHEDULES=$(SCHEDULES) cargo test --locked --release --test sim no_schedule -- --nocapture
+
+SECONDS_EACH ?= 60
+
+fuzz: ## libFuzzer on every reader of what strangers send: make fuzz SECONDS_EACH=600 TARGETS="tokens frames"
+	@scripts/fuzz $(SECONDS_EACH) $(TARGETS)
 
 DURATION ?= 10m
 SEED ?= $(shell date +%s)
@@ -61,7 +66,7 @@ lint: ## formatting and clippy
 	cargo clippy --locked --all-targets -- -D warnings
 
 clean: ## remove everything that was built or fetched
-	rm -rf target sdk/js/dist web-demo/dist test-results
+	rm -rf target fuzz/target sdk/js/dist web-demo/dist test-results
 	rm -rf sdk/js/node_modules web-demo/node_modules tests/e2e/node_modules tests/oidc/node_modules
 
 # Packages as the lock file has them; a stamp, since npm leaves the folder's own time alone.

@@ -29,6 +29,10 @@ pub mod cli;
 pub mod demo;
 pub mod lab;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub mod config;
 pub mod runtime;
 pub mod telemetry;

@@ -5,6 +5,8 @@
 
 mod address;
 mod fetch;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod jwks;
 mod jwt;
 mod keys;

@@ -9,6 +9,8 @@ mod argon;
 pub(crate) mod bench;
 mod budget;
 mod claims;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod jws;
 mod keys;
 mod limit;

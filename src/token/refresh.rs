@@ -56,6 +56,12 @@ impl RefreshTokens {
         Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, &secret) })
     }
 
+    /// With a secret of the caller's choice.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn of(secret: &[u8]) -> Self {
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+    }
+
     /// The first token of a session.
     pub(super) fn first(&self, session: [u8; SESSION], random: &dyn Random) -> RefreshToken {
         self.assemble(session, random.bytes())
@@ -103,7 +109,7 @@ mod tests {
     use crate::runtime::SystemRandom;
 
     fn tokens(secret: &[u8]) -> RefreshTokens {
-        RefreshTokens { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+        RefreshTokens::of(secret)
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::token::Login;
 pub(super) struct Form(BTreeMap<String, String>);
 
 impl Form {
-    fn parse(bytes: &[u8]) -> Result<Self, OAuthError> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, OAuthError> {
         let mut parameters = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(bytes) {
             if parameters.insert(name.to_string(), value.into_owned()).is_some() {

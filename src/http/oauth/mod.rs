@@ -4,6 +4,8 @@ mod cookie;
 mod error;
 mod exchange;
 mod form;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod introspect;
 mod login;
 mod metadata;

@@ -4,6 +4,8 @@
 //! after the handshake: it reads into a buffer that a whole thread shares, keeps what it could not write only where the
 //! kernel refused it, and has no timer of its own.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod inbound;
 mod outbound;
 mod wheel;
