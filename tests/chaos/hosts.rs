@@ -114,24 +114,20 @@ impl Hosts {
         let mut output = BufReader::new(process.stdout.take().expect("it is piped"));
         assert_eq!(line(&mut output), "ready\n");
         for (host, port) in Host::all().zip(&ports) {
-            let mut network = String::new();
             if host != CLIENTS {
                 run(Command::new("ip").args(["netns", "add", &host.name()]));
                 run(Command::new("ip").args(["link", "set", port, "netns", &host.name()]));
             }
-            for step in [
+            let mut network = vec![
                 "link set lo up".to_owned(),
                 format!("link set {port} address 02:00:00:00:00:{:02x} up", host.0),
                 format!("address add {}/24 dev {port}", host.address()),
-            ] {
-                network.push_str(&step);
-                network.push('\n');
-            }
+            ];
             // No host forgets where another is while a link is cut.
-            for other in Host::all().filter(|other| *other != host) {
-                let (address, number) = (other.address(), other.0);
-                network.push_str(&format!("neigh add {address} lladdr 02:00:00:00:00:{number:02x} dev {port}\n"));
-            }
+            network.extend(Host::all().filter(|other| *other != host).map(|other| {
+                format!("neigh add {} lladdr 02:00:00:00:00:{:02x} dev {port}", other.address(), other.0)
+            }));
+            let network = network.join("\n") + "\n";
             let mut ip = on(host, "ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip is on the PATH");
             ip.stdin.take().expect("it is piped").write_all(network.as_bytes()).unwrap();
             assert!(ip.wait().unwrap().success(), "{network}");

@@ -83,9 +83,10 @@ impl Nats {
             }
         };
         let address = soon("nats-server", listens("Listening for client connections on ")).await;
-        let route = match arguments.contains(&"--cluster") {
-            true => Some(soon("nats-server", listens("Listening for route connections on ")).await),
-            false => None,
+        let route = if arguments.contains(&"--cluster") {
+            Some(soon("nats-server", listens("Listening for route connections on ")).await)
+        } else {
+            None
         };
         let route = route.map(|route| format!("nats://{route}"));
         Self { child, url: format!("nats://{address}"), address, route, _log: log }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
+use crate::client::seq;
 use crate::company::company;
 use crate::harness::{Cluster, Nats, Replica, operate, soon};
 use crate::wire::broker_is;
@@ -131,7 +132,7 @@ async fn a_subscriber_hears_what_is_his_and_can_say_nothing() {
     let (subject, first) = next(&mut own).await;
     assert_eq!(subject, "permcast.v1.default.changes.acme");
     let mut last = first;
-    while last["changes"][0]["seq"].to_string() != version.rsplit_once('.').unwrap().1 {
+    while last["changes"][0]["seq"] != seq(&version) {
         let tenants: Vec<_> = last["changes"].as_array().unwrap().iter().map(|change| &change["tenant"]).collect();
         assert!(tenants.iter().all(|tenant| *tenant == "acme"), "{last}");
         last = next(&mut own).await.1;
