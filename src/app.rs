@@ -24,6 +24,7 @@ use crate::http::client::TrustedProxies;
 use crate::http::demo::Demo;
 use crate::http::origin::Origins;
 use crate::http::server::Door;
+use crate::http::tls::{Tls, TlsError};
 use crate::http::{self, Services};
 use crate::hub::Hub;
 use crate::issuer::Issuers;
@@ -55,6 +56,8 @@ pub enum StartError {
     Listen(#[source] std::io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("cannot use the signing keys")]
     Keys(#[from] KeyError),
     #[error("cannot use the shared secrets")]
@@ -82,6 +85,7 @@ impl From<InvalidName> for StartError {
 /// A running replica.
 pub struct App {
     address: SocketAddr,
+    scheme: &'static str,
     replica: String,
     drain_delay: Duration,
     lifecycle: Lifecycle,
@@ -103,6 +107,7 @@ impl App {
         // Before anything counts.
         let metrics = crate::telemetry::metrics();
         let address = listener.local_addr().map_err(StartError::Listen)?;
+        let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
         let replica = config.replica_id.clone().unwrap_or_else(|| replica_id(&*random));
         let started_at = clock.now();
 
@@ -356,12 +361,18 @@ impl App {
                 .app_data(verifier.clone())
                 .app_data(sessions.clone());
         };
-        let server = http::server::serve(listener, door, handed, config.workers).map_err(StartError::Listen)?;
+        let itself = tls.as_ref().map(Tls::for_itself).transpose().map_err(TlsError::Provider)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        if let Some(tls) = &tls {
+            lifecycle.spawn("certificate", Arc::clone(tls).follow(lifecycle.token()));
+        }
+        let server = http::server::serve(listener, tls, door, handed, config.workers).map_err(StartError::Listen)?;
         let handle = server.handle();
         let served = tokio::spawn(server);
         let canary = Canary {
             replica: replica.clone(),
             address: reachable(address),
+            tls: itself,
             store: Arc::clone(&store),
             sessions: canary_sessions,
             propagation: Arc::clone(&propagation),
@@ -374,6 +385,7 @@ impl App {
         tracing::info!(replica, %address, "serving");
         Ok(Self {
             address,
+            scheme,
             replica,
             drain_delay: config.drain_delay,
             lifecycle,
@@ -390,6 +402,11 @@ impl App {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it is reached.
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// Its name.

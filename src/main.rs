@@ -68,7 +68,7 @@ async fn serve(given: Given) -> ExitCode {
         Ok(app) => app,
         Err(error) => return refuse(&chain(&error)),
     };
-    println!("replica {} http://{}", app.replica(), app.address());
+    println!("replica {} {}", app.replica(), app.url());
     tokio::select! {
         () = permcast::runtime::stop_signal() => {}
         () = app.failed() => {}

@@ -13,7 +13,8 @@ use crate::token::Passwords;
 
 /// The issuer is the deployment's, not the replica's: the first start says it, and all others must agree.
 pub(super) async fn issuer(store: &dyn Store, config: &Config, address: SocketAddr) -> Result<String, StartError> {
-    let proposed = config.issuer.clone().unwrap_or_else(|| format!("http://{address}"));
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let proposed = config.issuer.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
     let kept = store.ensure_setting("issuer", &proposed).await?;
     match &config.issuer {
         Some(set) if *set != kept => Err(StartError::Setting(format!(

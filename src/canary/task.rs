@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_rustls::rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::state::{Arrival, Bird, all_applied, is_ours, until_next};
@@ -46,6 +47,8 @@ pub struct Canary {
     pub replica: String,
     /// Where the replica listens whose client is told: this one.
     pub address: SocketAddr,
+    /// What to trust it by, where it speaks TLS.
+    pub tls: Option<Arc<ClientConfig>>,
     pub store: Arc<dyn Store>,
     pub sessions: Arc<Sessions>,
     pub propagation: Arc<Propagation>,
@@ -143,7 +146,7 @@ impl Canary {
             }
             issued => issued?,
         };
-        Ok(SocketClient::connect(self.address, &issued.access.token, &*self.random).await?)
+        Ok(SocketClient::connect(self.address, self.tls.as_ref(), &issued.access.token, &*self.random).await?)
     }
 
     async fn flip(&self, bird: &Bird) -> Result<Written, ProbeError> {

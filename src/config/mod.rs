@@ -49,6 +49,8 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
+    /// `None`: what is in front of it speaks TLS, if anybody does.
+    pub tls: Option<TlsFiles>,
     pub database: Database,
     pub nats: Option<Nats>,
     /// One token of a NATS subject.
@@ -91,6 +93,15 @@ pub struct Config {
     pub canary: Option<Duration>,
     pub log: String,
     pub log_format: LogFormat,
+}
+
+/// The listener's certificate.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The chain in PEM, its own certificate first.
+    pub certificate: PathBuf,
+    /// Its private key in PEM.
+    pub key: PathBuf,
 }
 
 /// The broker.
@@ -168,6 +179,14 @@ impl Checker<'_> {
             self.fault("listen", "an address and a port, such as 127.0.0.1:8080");
             SocketAddr::from(([127, 0, 0, 1], 8080))
         });
+        let tls = match (s.tls_cert, s.tls_key) {
+            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
+            (None, None) => None,
+            _ => {
+                self.fault("tls_cert", "goes with tls_key");
+                None
+            }
+        };
         let address = s.database_url.as_deref().unwrap_or("sqlite://permcast.db");
         let database = Database::new(address, s.database_password_file.as_deref(), s.database_connections);
         let database = database.unwrap_or_else(|fault| {
@@ -224,6 +243,7 @@ impl Checker<'_> {
         let key_rotation = self.duration("key_rotation", s.key_rotation, seconds(90 * 24 * 3600));
         let config = Config {
             listen,
+            tls,
             database,
             nats,
             deployment,
@@ -396,10 +416,11 @@ mod tests {
             poll_interval: Some("2s".into()),
             on_stale: Some("panic".into()),
             bootstrap_user: Some("ada".into()),
+            tls_key: Some("key.pem".into()),
             ..Settings::default()
         };
         let Faults(faults) = Config::new(settings).unwrap_err();
-        for name in ["listen", "max_staleness", "on_stale", "bootstrap_user"] {
+        for name in ["listen", "tls_cert", "max_staleness", "on_stale", "bootstrap_user"] {
             assert!(faults.iter().any(|fault| fault.starts_with(name)), "{name} in {faults:?}");
         }
     }

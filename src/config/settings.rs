@@ -31,6 +31,10 @@ macro_rules! settings {
 settings! {
     /// Address of HTTP and WebSocket [default: 127.0.0.1:8080]
     listen: String, "PERMCAST_LISTEN", "ADDRESS";
+    /// Certificate for the listener, in PEM with its chain; read again when it changes, or on SIGHUP [default: no TLS]
+    tls_cert: PathBuf, "PERMCAST_TLS_CERT", "FILE";
+    /// Private key of that certificate, in PEM
+    tls_key: PathBuf, "PERMCAST_TLS_KEY", "FILE";
     /// The database: sqlite://<path>, or postgres://<user>@<host>:<port>/<database> [default: sqlite://permcast.db]
     database_url: String, "PERMCAST_DATABASE_URL", "URL";
     /// A file with PostgreSQL's password
@@ -53,7 +57,7 @@ settings! {
     deployment: String, "PERMCAST_DEPLOYMENT", "NAME";
     /// Name of this process in receipts and metrics [default: random]
     replica_id: String, "PERMCAST_REPLICA_ID", "NAME";
-    /// `iss` of tokens and base of discovery; kept in the database at the first start [default: http://<listen>]
+    /// `iss` of tokens and base of discovery; kept in the database at the first start [default: http://<listen>, with tls_cert https://<listen>]
     issuer: String, "PERMCAST_ISSUER", "URL";
     /// `aud` of tokens [default: the issuer]
     audience: String, "PERMCAST_AUDIENCE", "URL";

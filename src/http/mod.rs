@@ -34,7 +34,9 @@ pub mod server;
 mod services;
 mod sessions;
 pub mod standing;
+mod stream;
 mod tenants;
+pub mod tls;
 mod upgrade;
 mod users;
 

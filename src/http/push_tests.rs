@@ -3,15 +3,19 @@ use std::net::SocketAddr;
 use actix_web::{App, HttpServer, dev::ServerHandle};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use super::*;
+use crate::config::TlsFiles;
 use crate::http::server::Door;
+use crate::http::tls::Tls;
 use crate::hub::Limits;
 use crate::socket::Deadlines;
 use crate::socket::testing::House;
@@ -20,6 +24,7 @@ use crate::socket::testing::House;
 struct Server {
     house: House,
     address: SocketAddr,
+    tls: Option<Arc<Tls>>,
     handle: ServerHandle,
 }
 
@@ -34,15 +39,20 @@ impl Drop for Server {
 enum Over {
     /// The socket itself, as in the program.
     Socket,
+    /// The same under TLS.
+    Tls,
     /// `actix_ws`, as in somebody's own `App`.
     App,
 }
 
-/// Runs each of these once over either carrier.
-macro_rules! over_both {
+/// Runs each of these once over either carrier, and once under TLS.
+macro_rules! over_all {
     ($($test:ident),+ $(,)?) => {
         mod over_a_socket {
             $(#[actix_web::test] async fn $test() { super::$test(super::Over::Socket).await })+
+        }
+        mod over_tls {
+            $(#[actix_web::test] async fn $test() { super::$test(super::Over::Tls).await })+
         }
         mod over_an_app {
             $(#[actix_web::test] async fn $test() { super::$test(super::Over::App).await })+
@@ -53,14 +63,13 @@ macro_rules! over_both {
 #[path = "push_tests/carrier.rs"]
 mod carrier;
 
-over_both! {
+over_all! {
     a_change_travels_to_the_client,
     a_token_may_come_with_the_handshake,
     a_page_of_another_origin_is_refused,
     bad_messages_end_the_connection_with_their_code,
     connections_are_counted_and_their_end_is_noticed,
     a_server_that_stops_says_so,
-    what_is_no_handshake_is_told_what_it_takes,
 }
 
 fn serve_with(over: Over, limits: Limits) -> Server {
@@ -77,8 +86,10 @@ fn serve_house(over: Over, house: House) -> Server {
     let services = move |cfg: &mut web::ServiceConfig| {
         cfg.app_data(sockets.clone()).app_data(origins.clone());
     };
+    let tls = matches!(over, Over::Tls).then(certificate);
+    let under = tls.clone();
     let server = match over {
-        Over::Socket => super::super::server::serve(listener, door, services, Some(1)).unwrap(),
+        Over::Socket | Over::Tls => super::super::server::serve(listener, tls, door, services, Some(1)).unwrap(),
         Over::App => {
             let app = move || App::new().configure(services.clone()).configure(super::super::configure);
             HttpServer::new(app).workers(1).disable_signals().listen(listener).unwrap().run()
@@ -86,14 +97,28 @@ fn serve_house(over: Over, house: House) -> Server {
     };
     let handle = server.handle();
     actix_web::rt::spawn(server);
-    Server { house, address, handle }
+    Server { house, address, tls: under, handle }
+}
+
+/// A certificate of its own.
+fn certificate() -> Arc<Tls> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    Arc::new(Tls::open(TlsFiles { certificate, key }).unwrap())
 }
 
 fn serve(over: Over) -> Server {
     serve_with(over, Limits::default())
 }
 
-struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
+/// Bytes in and out.
+trait Bytes: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Bytes for S {}
+
+struct Client(WebSocketStream<Box<dyn Bytes>>);
 
 /// An HTTP answer to a handshake: status and problem type.
 type Refused = (u16, String);
@@ -103,12 +128,21 @@ impl Server {
         format!("http://{}{path}", self.address)
     }
 
+    /// A connection with nothing said.
+    async fn dial(&self) -> Box<dyn Bytes> {
+        let socket = TcpStream::connect(self.address).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        let Some(tls) = &self.tls else { return Box::new(socket) };
+        let connector = TlsConnector::from(tls.for_itself().unwrap());
+        Box::new(connector.connect(self.address.ip().into(), socket).await.unwrap())
+    }
+
     async fn handshake(&self, headers: &[(&'static str, &str)]) -> Result<(Client, Option<String>), Refused> {
         let mut request = format!("ws://{}/v1/ws", self.address).into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
-        match connect_async(request).await {
+        match client_async(request, self.dial().await).await {
             Ok((socket, response)) => {
                 let chosen = response.headers().get("sec-websocket-protocol");
                 Ok((Client(socket), chosen.map(|value| value.to_str().unwrap().to_owned())))
@@ -274,15 +308,18 @@ async fn a_server_that_stops_says_so(over: Over) {
     assert_eq!(server.handshake(&[]).await.err(), Some((503, "/problems/unavailable".into())));
 }
 
-async fn what_is_no_handshake_is_told_what_it_takes(over: Over) {
-    let server = serve(over);
-    let client = reqwest::Client::new();
-    let plain = client.get(server.url("/v1/ws")).send().await.unwrap();
-    assert_eq!((plain.status().as_u16(), &plain.headers()["upgrade"]), (426, &"websocket".parse().unwrap()));
-    let post = client.post(server.url("/v1/ws")).header("upgrade", "websocket").send().await.unwrap();
-    assert_eq!(post.status().as_u16(), 405);
-    let other = client.get(server.url("/v1/ws")).header("connection", "upgrade").header("upgrade", "h2c");
-    assert_eq!(other.send().await.unwrap().status().as_u16(), 426);
+#[actix_web::test]
+async fn what_is_no_handshake_is_told_what_it_takes() {
+    for over in [Over::Socket, Over::App] {
+        let server = serve(over);
+        let client = reqwest::Client::new();
+        let plain = client.get(server.url("/v1/ws")).send().await.unwrap();
+        assert_eq!((plain.status().as_u16(), &plain.headers()["upgrade"]), (426, &"websocket".parse().unwrap()));
+        let post = client.post(server.url("/v1/ws")).header("upgrade", "websocket").send().await.unwrap();
+        assert_eq!(post.status().as_u16(), 405);
+        let other = client.get(server.url("/v1/ws")).header("connection", "upgrade").header("upgrade", "h2c");
+        assert_eq!(other.send().await.unwrap().status().as_u16(), 426);
+    }
 }
 
 /// The next event of a stream, in lines.

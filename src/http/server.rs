@@ -1,16 +1,20 @@
 //! The server on its listener: the router for requests, and for upgrades the door behind which a connection of push needs
 //! no HTTP any more.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::HttpService;
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol};
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::dev::{AppConfig, Server};
 use actix_web::{App, Error, web};
 use tokio::net::TcpStream;
 
+use super::stream::Stream;
+use super::tls::{Tls, Turn};
 pub use super::upgrade::Door;
 use super::upgrade::upgrade;
 use crate::socket::lean::{LINGER, Worker};
@@ -28,6 +32,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// Serves what [`super::configure`] lists, with the services that `services` hands to the router.
 pub fn serve(
     listener: TcpListener,
+    tls: Option<Arc<Tls>>,
     door: Door,
     services: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     workers: Option<usize>,
@@ -44,13 +49,14 @@ pub fn serve(
     let builder = builder.listen("http", listener, move || {
         let (door, services, stopping) = (Rc::new(door.clone()), services.clone(), stopping.clone());
         let worker = Worker::new(door.sockets.clone().into_inner());
+        let way = tls.clone().map(|tls| (tls, Turn::new())).map(Rc::new);
         let router = App::new()
             .wrap(actix_web::middleware::from_fn(super::edge::around))
             .configure(services)
             .configure(super::configure)
             .into_factory()
             .map_err(|error: Error| error.error_response());
-        HttpService::build()
+        let http = HttpService::build()
             .graceful_shutdown_signal(move || {
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
@@ -58,16 +64,27 @@ pub fn serve(
             .client_request_timeout(HEAD_WITHIN)
             // What is behind the last answer is read for a moment, so that the answer arrives.
             .client_disconnect_timeout(LINGER)
-            .on_connect_ext(|socket: &TcpStream, _| {
-                let within = u32::try_from(VANISHED_WITHIN.as_millis()).unwrap_or(u32::MAX);
-                let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, within);
-            })
-            // A frame must not wait for the client to acknowledge the one before.
-            .tcp_nodelay(true)
             .local_addr(address)
             .upgrade(fn_service(move |handed| upgrade(Rc::clone(&door), Rc::clone(&worker), handed)))
-            .finish(map_config(router, move |()| AppConfig::default()))
-            .tcp()
+            .finish(map_config(router, move |()| AppConfig::default()));
+        fn_service(move |socket| greet(way.clone(), socket)).and_then(http)
     })?;
     Ok(builder.run())
+}
+
+/// What is done with a socket before there is HTTP on it.
+async fn greet(
+    way: Option<Rc<(Arc<Tls>, Turn)>>,
+    socket: TcpStream,
+) -> Result<(Stream, Protocol, Option<SocketAddr>), DispatchError> {
+    let within = u32::try_from(VANISHED_WITHIN.as_millis()).unwrap_or(u32::MAX);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&socket, within);
+    // A frame must not wait for the client to acknowledge the one before.
+    let _ = socket.set_nodelay(true);
+    let peer = socket.peer_addr().ok();
+    let stream = match way.as_deref() {
+        None => Stream::Plain(socket),
+        Some((tls, turn)) => Stream::Tls(Box::new(tls.accept(turn, socket).await?)),
+    };
+    Ok((stream, Protocol::Http1, peer))
 }

@@ -1,14 +1,17 @@
 //! One who is connected to a replica as its clients are: for whoever measures what they see.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use actix_http::ws::{Codec, Frame, Message, ProtocolError};
 use actix_web::web::BytesMut;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_util::codec::{Decoder as _, Encoder as _};
 
 use crate::domain::{Random, Version};
@@ -32,24 +35,41 @@ pub enum ClientError {
     Json(#[from] serde_json::Error),
 }
 
+/// Bytes in and out.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A WebSocket.
 pub struct SocketClient {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     codec: Codec,
     read: BytesMut,
 }
 
 impl SocketClient {
     /// Connects, says hello and is welcome.
-    pub async fn connect(address: SocketAddr, token: &str, random: &dyn Random) -> Result<Self, ClientError> {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+    pub async fn connect(
+        address: SocketAddr,
+        tls: Option<&Arc<ClientConfig>>,
+        token: &str,
+        random: &dyn Random,
+    ) -> Result<Self, ClientError> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        let mut stream: Box<dyn Stream> = match tls {
+            None => Box::new(socket),
+            Some(config) => {
+                let connector = TlsConnector::from(Arc::clone(config));
+                Box::new(connector.connect(address.ip().into(), socket).await?)
+            }
+        };
         let key = STANDARD.encode(random.bytes::<16>());
         let handshake = format!(
             "GET /v1/ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n\r\n"
         );
         stream.write_all(handshake.as_bytes()).await?;
+        stream.flush().await?;
         let mut read = BytesMut::with_capacity(1024);
         let head = loop {
             if let Some(end) = read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -77,7 +97,8 @@ impl SocketClient {
     async fn send(&mut self, message: Message) -> Result<(), ClientError> {
         let mut bytes = BytesMut::new();
         self.codec.encode(message, &mut bytes)?;
-        Ok(self.stream.write_all(&bytes).await?)
+        self.stream.write_all(&bytes).await?;
+        Ok(self.stream.flush().await?)
     }
 
     /// The next message.

@@ -153,7 +153,7 @@ impl Replica {
         let started = async {
             loop {
                 let line = output.next_line().await.unwrap().expect("permcast goes on running");
-                if let Some(at) = line.find("http://") {
+                if let Some(at) = line.find("http://").or_else(|| line.find("https://")) {
                     return line[at..].trim().to_owned();
                 }
             }

@@ -45,6 +45,7 @@ mod swaps;
 mod theft;
 mod thin;
 mod tidy;
+mod tls;
 mod tokens;
 mod wire;
 mod witness;

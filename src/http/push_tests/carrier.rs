@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
-over_both! {
+over_all! {
     what_breaks_the_standard_is_closed,
     a_message_may_come_in_parts_with_pings_in_between,
     a_close_is_answered_with_the_same,
@@ -44,11 +44,11 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// One who speaks in bytes.
-struct Raw(TcpStream);
+struct Raw(Box<dyn Bytes>);
 
 impl Raw {
     async fn open(server: &Server, more: &str) -> (Self, String) {
-        let mut raw = Self(TcpStream::connect(server.address).await.unwrap());
+        let mut raw = Self(server.dial().await);
         raw.send(&request("GET /v1/ws", more)).await;
         let head = raw.head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -57,6 +57,7 @@ impl Raw {
 
     async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
+        self.0.flush().await.unwrap();
     }
 
     /// The head of an answer.
@@ -167,14 +168,13 @@ async fn a_close_is_answered_with_the_same(over: Over) {
 async fn bytes_may_come_one_by_one_or_all_at_once(over: Over) {
     let server = serve(over);
     let (mut slow, _) = Raw::open(&server, "").await;
-    slow.0.set_nodelay(true).unwrap();
     for byte in frame(TEXT, SAID.as_bytes()) {
         slow.send(&[byte]).await;
         tokio::task::yield_now().await;
     }
     assert_eq!(slow.closed().await, 4401);
     // Behind the handshake, in one piece.
-    let mut quick = Raw(TcpStream::connect(server.address).await.unwrap());
+    let mut quick = Raw(server.dial().await);
     quick
         .send(&[request("GET /v1/ws", ""), frame(PING, b"1"), frame(PING, b"2"), frame(TEXT, SAID.as_bytes())].concat())
         .await;
@@ -197,8 +197,8 @@ async fn a_flood_of_messages_is_closed(over: Over) {
     let token = server.house.token("ben", 10, &[]);
     for said in [frame(TEXT, br#"{"type":"ping"}"#), frame(PING, b""), frame(0x8a, b"")] {
         let mut other = server.greeted(&token).await;
-        let (mut raw, _) = Raw::open(&server, "").await;
-        let (mut read, mut write) = raw.0.split();
+        let (raw, _) = Raw::open(&server, "").await;
+        let (mut read, mut write) = tokio::io::split(raw.0);
         let flood = said.repeat(10_000);
         let mut heard = Vec::new();
         // It may be cut off before all is said.
@@ -234,7 +234,7 @@ async fn no_other_upgrade_passes() {
         ("GET /v1/ws", "Origin: https://evil.example\r\n", 403),
         ("GET /v1/ws", "Sec-WebSocket-Protocol: permcast.v1, bearer.nonsense\r\n", 401),
     ] {
-        let mut raw = Raw(TcpStream::connect(server.address).await.unwrap());
+        let mut raw = Raw(server.dial().await);
         // What comes behind it is not answered.
         raw.send(&[request(path, more), request("GET /v1/ws", "")].concat()).await;
         let mut answer = String::new();
@@ -257,7 +257,7 @@ async fn no_other_upgrade_passes() {
             400,
         ),
     ] {
-        let mut raw = Raw(TcpStream::connect(server.address).await.unwrap());
+        let mut raw = Raw(server.dial().await);
         raw.send(request.as_bytes()).await;
         let mut answer = String::new();
         raw.0.read_to_string(&mut answer).await.unwrap();
@@ -269,7 +269,7 @@ async fn no_other_upgrade_passes() {
 #[actix_web::test]
 async fn a_request_before_the_handshake_is_answered_first() {
     let server = serve(Over::Socket);
-    let mut raw = Raw(TcpStream::connect(server.address).await.unwrap());
+    let mut raw = Raw(server.dial().await);
     let before = b"GET /v1/me/freshness HTTP/1.1\r\nHost: permcast\r\n\r\n";
     raw.send(&[&before[..], &request("GET /v1/ws", ""), &frame(PING, b"")].concat()).await;
     let head = raw.head().await;
