@@ -1,9 +1,10 @@
 //! The composition root: from settings to a running replica. The only place that sees every room.
 
 mod first;
+mod name;
 mod room;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -108,7 +109,7 @@ impl App {
         let metrics = crate::telemetry::metrics();
         let address = listener.local_addr().map_err(StartError::Listen)?;
         let tls = config.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
-        let replica = config.replica_id.clone().unwrap_or_else(|| replica_id(&*random));
+        let replica = config.replica_id.clone().unwrap_or_else(|| name::replica_id(&*random));
         let started_at = clock.now();
 
         let (inbox, outlet) = Inbox::new(Arc::clone(&clock));
@@ -371,7 +372,7 @@ impl App {
         let served = tokio::spawn(server);
         let canary = Canary {
             replica: replica.clone(),
-            address: reachable(address),
+            address: name::reachable(address),
             tls: itself,
             store: Arc::clone(&store),
             sessions: canary_sessions,
@@ -454,18 +455,6 @@ where
     T::Err: std::fmt::Display,
 {
     text.parse().map_err(|error: T::Err| StartError::Setting(error.to_string()))
-}
-
-/// Where a replica that listens there is reached from its own machine.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
-    address
-}
-
-fn replica_id(random: &dyn Random) -> String {
-    format!("r-{}", crate::domain::Epoch::from_random(random.bytes()))
 }
 
 /// Opens the database that the settings name.
