@@ -13,7 +13,7 @@ use permcast::config::{Config, Settings};
 use permcast::domain::operation::{NewUser, Operation};
 use permcast::domain::permission::OPERATOR;
 use permcast::domain::records::{Status, UserKind};
-use permcast::domain::{Actor, Change, Epoch, Random as _, SessionId, TenantName, Timestamp, Unit, UserId};
+use permcast::domain::{Actor, Change, Epoch, Origin, Random as _, SessionId, TenantName, Timestamp, Unit, UserId};
 use permcast::runtime::{SystemClock, SystemRandom};
 use permcast::store::sqlite::SqliteStore;
 use permcast::store::{CommitListener, NewSession, Store, StoreOptions};
@@ -153,12 +153,14 @@ async fn administrators(
             password: None,
             address: String::new(),
             user_agent: String::new(),
+            request: None,
+            by: None,
             idle: None,
             ends_at: Timestamp::from_millis(i64::MAX),
         })
         .await?;
     opened.ok_or("ada may not sign in")?;
-    let actor = Actor::User { tenant: home.clone(), user: ada, session };
+    let actor = Actor::User { tenant: home.clone(), user: ada, session, origin: Origin::default() };
     let begun = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..writers {

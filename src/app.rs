@@ -38,7 +38,8 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{SEAL_SECRET, Store, StoreError, StoreOptions, WriteError};
 use crate::token::{
     GuessLimits, KeyError, KeySet, Mint, PasswordError, PasswordSettings, Passwords, Permissions, SecretError,
-    SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier, measured_budget, rotate_keys,
+    SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier, keep_trail, measured_budget,
+    rotate_keys,
 };
 
 /// Longest wait of a request for the database.
@@ -312,6 +313,7 @@ impl App {
                 rotate_keys(Arc::clone(&keys), every, Arc::clone(&clock), Arc::clone(&random), lifecycle.token());
             lifecycle.spawn("rotate-keys", rotating);
         }
+        lifecycle.spawn("audit", keep_trail(Arc::clone(&sessions), Arc::clone(&store), lifecycle.token()));
         lifecycle.spawn("metrics", crate::telemetry::tidy_metrics(lifecycle.token()));
         lifecycle.spawn("issuers", issuers.keep_keys(lifecycle.token()));
         if tokio::time::timeout(FIRST_READ_WITHIN, feed.confirmed()).await.is_err() {

@@ -1,8 +1,10 @@
 //! What an operator does from a shell beside the database: no replica needs to run, and every change made here is logged
 //! and reaches those that do.
 
+mod audit;
 mod lookup;
 mod settings;
+mod token;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +12,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use audit::Audit;
 pub use settings::{Given, chain, refuse};
+pub use token::Token;
 
 use crate::app::open_store;
 use crate::config::{Config, Database, Server};
@@ -21,7 +25,7 @@ use crate::runtime::{SystemClock, SystemRandom};
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{CommitListener, Restored, Store, StoreError, StoreOptions, WriteError};
-use crate::token::{KeyError, KeySet, RotateError, UnknownAlgorithm, Vault, VaultError};
+use crate::token::{KeyError, KeySet, MintError, RotateError, UnknownAlgorithm, Vault, VaultError};
 
 /// How the log names who acts from here.
 const ACTOR: Actor = Actor::System("cli");
@@ -73,6 +77,20 @@ pub enum Command {
     Keys {
         #[command(subcommand)]
         what: Keys,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Verify or export the audit trail: who did what to whom, when, from where, by which request.
+    Audit {
+        #[command(subcommand)]
+        what: Audit,
+        #[command(flatten)]
+        given: Given,
+    },
+    /// Inspect, issue and revoke tokens.
+    Token {
+        #[command(subcommand)]
+        what: Token,
         #[command(flatten)]
         given: Given,
     },
@@ -152,6 +170,8 @@ enum CommandError {
     Vault(#[from] VaultError),
     #[error(transparent)]
     Algorithm(#[from] UnknownAlgorithm),
+    #[error(transparent)]
+    Mint(#[from] MintError),
     #[error("cannot write the answer")]
     Output(#[from] std::io::Error),
     #[error("{0}")]
@@ -198,6 +218,8 @@ impl Command {
             }
             Self::Lockdown { what, given } => lockdown(what, given).await,
             Self::Keys { what, given } => keys(what, given).await,
+            Self::Audit { what, given } => audit::audit(what, given).await,
+            Self::Token { what, given } => token::token(what, given).await,
             Self::Watch { tenant, after, given } => watch(tenant, after, given).await,
             Self::Doctor { given } => lookup::doctor(given).await,
         }

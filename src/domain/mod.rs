@@ -23,6 +23,6 @@ pub use change::{Change, Effect, Kind, LogRow, Target};
 pub use clock::{Boottime, Clock, Random, Timestamp};
 pub use floors::{Basis, Floors, Freshness};
 pub use name::{InvalidName, RoleName, RoleNo, SessionId, TenantName, UserId, UserNo};
-pub use operation::{Actor, Operation, Unit};
+pub use operation::{Actor, Operation, Origin, Unit};
 pub use permission::{Grant, Permission};
 pub use version::{Epoch, Seq, Stamp, Version};

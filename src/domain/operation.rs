@@ -6,6 +6,13 @@ use super::permission::Grant;
 use super::records::{Identity, LockdownRecord, Status, UserKind};
 use super::version::Seq;
 
+/// From where somebody acts, and by which request: for the audit trail alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub address: Option<String>,
+    pub request: Option<String>,
+}
+
 /// Who acts. The store checks inside the write transaction that a user still may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
@@ -15,6 +22,7 @@ pub enum Actor {
         user: UserId,
         /// The session that he acts in, which must not be over.
         session: SessionId,
+        origin: Origin,
     },
     /// A user by a token of a trusted issuer: no session of ours stands behind him.
     Bearer {
@@ -24,6 +32,7 @@ pub enum Actor {
         identity: Identity,
         /// Where the log was when his token was found to hold: nothing may have ended it since.
         as_of: Seq,
+        origin: Origin,
     },
     /// permcast itself, making a user whom a trusted issuer vouches for. It deals in nothing that is reserved.
     Provisioning,
@@ -38,6 +47,14 @@ impl Actor {
             Self::User { tenant, user, .. } | Self::Bearer { tenant, user, .. } => format!("{tenant}/{user}"),
             Self::Provisioning => "provisioning".to_owned(),
             Self::System(word) => (*word).to_owned(),
+        }
+    }
+
+    /// From where; unknown where permcast itself acts.
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::User { origin, .. } | Self::Bearer { origin, .. } => Some(origin),
+            Self::Provisioning | Self::System(_) => None,
         }
     }
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, dev, web};
 
+use super::edge;
 use super::problem::Problem;
 use crate::domain::limits::{AT_LEAST_WAIT, PREFER_WAIT_MAX};
 use crate::domain::rules::Rights;
-use crate::domain::{Access, Actor, TenantName, UserId, Version};
+use crate::domain::{Access, Actor, Origin, TenantName, UserId, Version};
 use crate::feed::{Feed, WaitError};
 use crate::gate::{self, Denied, Gate};
 use crate::protocol::problem::ProblemType;
@@ -24,6 +25,7 @@ const AT_LEAST: &str = "Permcast-At-Least";
 pub struct Caller {
     inner: gate::Caller,
     token: String,
+    origin: Origin,
 }
 
 /// A caller whose token holds, be it stale. For the few paths that accept one.
@@ -63,7 +65,7 @@ impl Caller {
             service::<Feed>(request)?.wait_for(version, AT_LEAST_WAIT).await?;
             inner = gate.caller(&token).await?;
         }
-        Ok(Self { inner, token })
+        Ok(Self { inner, token, origin: edge::origin(request) })
     }
 
     /// His tenant.
@@ -81,14 +83,14 @@ impl Caller {
         &self.token
     }
 
-    /// He, as the log names him.
+    /// He, as the log and the audit trail name him.
     pub fn actor(&self) -> Actor {
         let claims = &self.verified.claims;
-        let (tenant, user) = (claims.tenant.clone(), claims.user.clone());
+        let (tenant, user, origin) = (claims.tenant.clone(), claims.user.clone(), self.origin.clone());
         match &claims.backing {
-            Backing::Session(session) => Actor::User { tenant, user, session: session.clone() },
+            Backing::Session(session) => Actor::User { tenant, user, session: session.clone(), origin },
             Backing::Identity(identity) => {
-                Actor::Bearer { tenant, user, identity: identity.clone(), as_of: claims.version.seq }
+                Actor::Bearer { tenant, user, identity: identity.clone(), as_of: claims.version.seq, origin }
             }
         }
     }

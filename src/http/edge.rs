@@ -8,12 +8,13 @@ use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, ResponseError as _, web};
+use actix_web::{Error, HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _, web};
 
 use super::Services;
 use super::client::client_address;
 use super::origin::Origins;
 use super::problem::Problem;
+use crate::domain::Origin;
 
 /// Names a request in logs and answers. One that a client or proxy sends is kept (AuthZEN, "Request Identification").
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,6 +26,16 @@ const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Permcast-At-Least, P
 const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
 /// An answer of the API is no page: nothing of it may run or be framed.
 const API_POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// What a request is called.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) String);
+
+/// From where a request comes, and its name, as the audit trail tells it.
+pub(super) fn origin(request: &HttpRequest) -> Origin {
+    let name = request.extensions().get::<RequestId>().map(|id| id.0.clone());
+    Origin { address: Some(client_address(request).to_string()), request: name }
+}
 
 /// Of a request, what its answer needs.
 pub(super) struct Seen {
@@ -49,6 +60,7 @@ pub async fn around<B: MessageBody + 'static>(
     let origins = request.app_data::<web::Data<Origins>>();
     let seen =
         Seen::new(request.head(), client_address(request.request()), origins.map(|origins| &***origins), &services);
+    request.extensions_mut().insert(RequestId(seen.id.to_str().unwrap_or_default().to_owned()));
     let mut response = if is_preflight(&request) {
         request.into_response(preflight()).map_into_right_body()
     } else {

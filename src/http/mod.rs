@@ -2,6 +2,7 @@
 //!
 //! A resource exports `routes(&mut Routes)`; what its handlers need comes as `web::Data` of concrete services.
 
+pub mod audit;
 pub mod auth;
 mod batch;
 mod changes;
@@ -25,6 +26,7 @@ pub mod operation;
 pub mod origin;
 mod pages;
 pub mod problem;
+mod problems;
 pub mod push;
 pub mod query;
 mod replicas;
@@ -50,6 +52,7 @@ use route::Routes;
 pub fn routes() -> Routes {
     let mut routes = Routes::default();
     for add in [
+        audit::routes,
         batch::routes,
         changes::routes,
         decisions::routes,
@@ -60,6 +63,7 @@ pub fn routes() -> Routes {
         lockdown::routes,
         oauth::routes,
         openapi::routes,
+        problems::routes,
         push::routes,
         replicas::routes,
         roles::routes,

@@ -14,9 +14,10 @@ use super::route::Routes;
 pub const DOCUMENT: &str = include_str!("openapi.json");
 
 /// The page is made of the document alone: no script, and style in the page itself.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
+pub(super) const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'";
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;\
+pub(super) const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;\
 color-scheme:light dark;color:CanvasText;background:Canvas}h1{margin-bottom:0}h2{margin-top:2.5rem}\
 details{border:1px solid color-mix(in srgb,CanvasText 20%,Canvas);border-radius:8px;padding:.5rem .8rem;margin:.5rem 0}\
 summary{cursor:pointer;overflow-wrap:anywhere}code{font:14px ui-monospace,monospace}b{display:inline-block;min-width:4.2rem;\
@@ -93,7 +94,7 @@ fn text(value: &Value) -> String {
     escaped(value.as_str().unwrap_or_default())
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

@@ -13,7 +13,7 @@ use super::{Deaf, LabError, options};
 use crate::domain::operation::NewUser;
 use crate::domain::permission::OPERATOR;
 use crate::domain::records::{Status, UserKind};
-use crate::domain::{Actor, Clock as _, Operation, Random, SessionId, TenantName, Unit, UserId};
+use crate::domain::{Actor, Clock as _, Operation, Origin, Random, SessionId, TenantName, Unit, UserId};
 use crate::runtime::{SystemClock, SystemRandom};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{NewSession, Store, WriteError};
@@ -130,12 +130,14 @@ async fn administrators(
             password: None,
             address: String::new(),
             user_agent: String::new(),
+            request: None,
+            by: None,
             idle: None,
             ends_at: clock.now().plus(Duration::from_hours(1)),
         })
         .await?;
     debug_assert!(opened.is_some(), "ada is active");
-    let actor = Actor::User { tenant: home.clone(), user: ada, session };
+    let actor = Actor::User { tenant: home.clone(), user: ada, session, origin: Origin::default() };
     let begun = clock.boottime();
     let mut tasks = tokio::task::JoinSet::new();
     for writer in 0..writers {

@@ -3,6 +3,7 @@
 //! One trait of use-case operations, held by one contract suite ([`contract`]) that runs on every implementation. The log
 //! is written by the database itself (triggers), so an implementation can neither forget a change nor make one up.
 
+pub mod audit;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod memory;
@@ -25,6 +26,7 @@ use crate::domain::{
     Actor, Change, Effect, Epoch, Grant, LogRow, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
     UserNo, Version,
 };
+use audit::{AuditEntry, AuditLink, AuditQuery, RefusedSignIns};
 
 /// Why the database could not answer. Never the fault of what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +154,10 @@ pub struct NewSession {
     pub password: Option<PasswordHash>,
     pub address: String,
     pub user_agent: String,
+    /// The request by which it is opened.
+    pub request: Option<String>,
+    /// Who opens it, where that is not its user himself.
+    pub by: Option<String>,
     /// How long it lives without a refresh; `None`: to its end.
     pub idle: Option<Duration>,
     /// When it is over at the latest.
@@ -418,12 +424,33 @@ pub trait Store: Send + Sync + 'static {
     async fn retire_key(&self, actor: &Actor, kid: &str) -> Result<Written, WriteError>;
     /// Puts a secret in if there is none of this name, whoever comes first; answers the one that is there.
     async fn ensure_secret(&self, name: &str, proposed: Vec<u8>) -> Result<Vec<u8>, StoreError>;
+    /// A setting, if it was put in.
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError>;
     /// Puts a setting in if there is none of this name, whoever comes first; answers the one that is there.
     async fn ensure_setting(&self, name: &str, proposed: &str) -> Result<String, StoreError>;
     /// Whether an active user of an active tenant holds `permcast:operator` without expiry.
     async fn has_operator(&self) -> Result<bool, StoreError>;
     /// The lockdown in force.
     async fn lockdown(&self) -> Result<Option<LockdownRecord>, StoreError>;
+
+    // The audit trail. Databases keep one; the reference model, which forgets everything, does not.
+
+    /// Its entries as they are asked for, in order.
+    async fn audit(&self, _asked: &AuditQuery) -> Result<Vec<AuditEntry>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// Its places behind `after`, in order, also those where only a hash is left.
+    async fn audit_links(&self, _after: i64, _limit: u32) -> Result<Vec<AuditLink>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// Hashes entries that have no hash yet; answers how many. Not durable by itself: what is lost is done again.
+    async fn chain_audit(&self) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+    /// Tells it of sign-ins that were refused. Not durable by itself.
+    async fn note_refused(&self, _refused: Vec<RefusedSignIns>) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     // Replicas.
 

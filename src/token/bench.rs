@@ -302,5 +302,5 @@ pub(crate) fn login(user: &str) -> Login {
 }
 
 pub(crate) fn client() -> Client {
-    Client { address: "192.0.2.1".parse().unwrap(), user_agent: "bench".into() }
+    Client { address: "192.0.2.1".parse().unwrap(), user_agent: "bench".into(), request: None }
 }

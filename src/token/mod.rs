@@ -17,8 +17,10 @@ mod limit;
 mod mint;
 mod passwords;
 mod refresh;
+mod refusals;
 mod rotation;
 mod sessions;
+mod trail;
 mod vault;
 mod verified;
 mod verify;
@@ -35,6 +37,7 @@ pub use sessions::{
     Authenticated, Client, Issued, Login, Parts as SessionParts, Permissions, PermissionsError, Secret, SessionError,
     SessionSettings, Sessions,
 };
+pub use trail::keep_trail;
 pub use vault::{SecretError, Vault, VaultError};
 pub use verified::Verified;
 pub use verify::{TokenError, Verifier};

@@ -14,10 +14,12 @@ use super::limit::{Attempt, GuessLimits, Guesses};
 use super::mint::{Mint, MintError, Minted, Snapshot};
 use super::passwords::{PasswordError, Passwords, is_generated};
 use super::refresh::{RefreshToken, RefreshTokens};
+use super::refusals::Refusals;
 use super::vault::{SecretError, Vault};
 use crate::domain::limits::AT_LEAST_WAIT;
 use crate::domain::records::UserKind;
 use crate::domain::{Access, Applied, Clock, Effect, Random, SessionId, Stamp, TenantName, UserId, Version};
+use crate::store::audit::RefusedSignIns;
 use crate::store::{Credentials, NewSession, Rotation, Store, StoreError, Written};
 
 /// `client_id` of tokens that a person got by signing in.
@@ -102,6 +104,8 @@ const SESSION_OVER: SessionError = SessionError::InvalidGrant("session ended");
 pub struct Client {
     pub address: IpAddr,
     pub user_agent: String,
+    /// Its `X-Request-Id`.
+    pub request: Option<String>,
 }
 
 /// A user's name and password, as typed. Names that no user can have are as wrong as any.
@@ -162,6 +166,7 @@ pub struct Sessions {
     refresh_tokens: ArcSwap<RefreshTokens>,
     settings: SessionSettings,
     guesses: Mutex<Guesses>,
+    refusals: Mutex<Refusals>,
     budget: Mutex<Budget>,
 }
 
@@ -183,7 +188,7 @@ impl Sessions {
         let refresh_tokens = ArcSwap::from_pointee(RefreshTokens::open(&*parts.store, vault, &*parts.random).await?);
         let guesses = Mutex::new(Guesses::new(settings.guesses));
         let budget = Mutex::new(Budget::new(settings.refresh_budget));
-        Ok(Self { parts, refresh_tokens, settings, guesses, budget })
+        Ok(Self { parts, refresh_tokens, settings, guesses, refusals: Mutex::default(), budget })
     }
 
     /// Reads that secret anew: where a backup was put back the database may hold another one.
@@ -222,6 +227,15 @@ impl Sessions {
         self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sign-ins that were refused since this was last asked.
+    pub fn take_refused(&self) -> Vec<RefusedSignIns> {
+        self.refusals().take()
+    }
+
     /// Signs a user in by his password.
     pub async fn sign_in(&self, login: Login, client: &Client) -> Result<Issued, SessionError> {
         // A generated secret is for programs, whose hash is fast: here it would betray by its speed that it is there.
@@ -255,7 +269,8 @@ impl Sessions {
         let credentials = self.parts.store.credentials(tenant, user.as_str()).await?;
         let credentials = credentials.filter(|found| found.user == *user && found.active && found.password.is_none());
         let somebody = Authenticated { tenant: tenant.clone(), credentials: credentials.ok_or(SessionError::Refused)? };
-        let client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), user_agent: client_id.to_owned() };
+        let client =
+            Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), user_agent: client_id.to_owned(), request: None };
         self.begin(somebody, self.parts.random.bytes(), None, ttl, client_id.to_owned(), &client).await
     }
 
@@ -306,17 +321,19 @@ impl Sessions {
                 Some(tenant) if login.user.len() <= 254 => store.credentials(tenant, &login.user).await?,
                 _ => None,
             };
+            let named = tenant.clone().zip(found.as_ref().map(|credentials| credentials.user.clone()));
             let found = found.filter(|credentials| credentials.active && eligible(credentials));
             let hash = found.as_ref().and_then(|credentials| credentials.password.clone());
             let right = passwords.verify(login.password, hash).await?;
-            Ok::<_, SessionError>(tenant.zip(found).filter(|_| right))
+            Ok::<_, SessionError>(tenant.zip(found).filter(|_| right).ok_or(named))
         };
         match decided.await {
-            Ok(Some((tenant, credentials))) => {
+            Ok(Ok((tenant, credentials))) => {
                 self.guesses().succeeded(&attempt, clock.boottime());
                 Ok(Authenticated { tenant, credentials })
             }
-            Ok(None) => {
+            Ok(Err(named)) => {
+                self.refusals().add(named, client.address);
                 metrics::counter!("permcast_sign_ins_refused_total").increment(1);
                 Err(SessionError::Refused)
             }
@@ -357,6 +374,8 @@ impl Sessions {
             password: somebody.credentials.password,
             address: client.address.to_string(),
             user_agent: shown(&client.user_agent).take(USER_AGENT_CHARS_MAX).collect(),
+            request: client.request.clone(),
+            by: None,
             idle: Some(self.settings.idle_ttl).filter(|idle| *idle < ttl),
             ends_at: self.parts.clock.now().plus(ttl),
         };

@@ -5,6 +5,7 @@
 
 mod admin;
 mod attacks;
+mod audit;
 mod brokers;
 mod canary;
 mod client;
@@ -26,6 +27,7 @@ mod issuers_refused;
 mod lab;
 mod metrics;
 mod operators;
+mod operators_tokens;
 mod outages;
 mod postgres;
 mod propagation;

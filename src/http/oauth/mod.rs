@@ -17,8 +17,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 
 use super::client::client_address;
+use super::edge;
 use super::route::Routes;
-use crate::domain::Version;
+use crate::domain::{Origin, Version};
 use crate::token::{Client, Issued};
 
 /// What is served here. Takes [`Sessions`](crate::token::Sessions), [`KeySet`](crate::token::KeySet),
@@ -86,7 +87,8 @@ fn no_store() -> CacheControl {
 /// Who asks.
 fn client(request: &HttpRequest) -> Client {
     let agent = request.headers().get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    Client { address: client_address(request), user_agent: agent.unwrap_or_default().into_owned() }
+    let Origin { request: id, .. } = edge::origin(request);
+    Client { address: client_address(request), user_agent: agent.unwrap_or_default().into_owned(), request: id }
 }
 
 fn text(request: &HttpRequest, name: header::HeaderName) -> Option<&str> {

@@ -11,7 +11,7 @@ use crate::domain::operation::{NewLockdown, NewUser, Operation, Resource, UserPa
 use crate::domain::permission::{ADMIN, CHECK, OPERATOR};
 use crate::domain::records::{Status, UserKind};
 use crate::domain::rules::Refusal;
-use crate::domain::{Actor, Effect, SessionId, TenantName, Timestamp};
+use crate::domain::{Actor, Effect, Origin, SessionId, TenantName, Timestamp};
 use crate::store::memory::MemoryStore;
 use crate::store::{NewSession, Outcome, Rotation, Written};
 
@@ -235,6 +235,7 @@ async fn take_step(bench: &Bench, step: &Step, opened: &mut [Option<Actor>]) -> 
                 tenant: live.tenant.clone(),
                 user: live.user.clone(),
                 session: live.id.clone(),
+                origin: Origin::default(),
             });
             Came::Opened(live.is_some())
         }
@@ -277,7 +278,12 @@ pub(crate) async fn compare(make: impl AsyncFnOnce(Parts) -> Made, steps: &[Step
         }
     }
     for (number, id) in ["ada", "max", "ben"].into_iter().enumerate() {
-        opened[number] = Some(Actor::User { tenant: TenantName::first(), user: user(id), session: session_id(number) });
+        opened[number] = Some(Actor::User {
+            tenant: TenantName::first(),
+            user: user(id),
+            session: session_id(number),
+            origin: Origin::default(),
+        });
     }
     for (index, step) in steps.iter().enumerate() {
         let expected = take_step(&model, step, &mut opened.clone()).await;

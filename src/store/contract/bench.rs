@@ -11,7 +11,8 @@ use crate::domain::operation::{Operation, PasswordHash};
 use crate::domain::records::Granted;
 use crate::domain::rules::Refusal;
 use crate::domain::{
-    Actor, Boottime, Change, Clock, Effect, Epoch, Random, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, Version,
+    Actor, Boottime, Change, Clock, Effect, Epoch, Origin, Random, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit,
+    Version,
 };
 use crate::store::{CommitListener, NewSession, Store, StoreError, StoreOptions, TokenDigest, WriteError, Written};
 
@@ -229,6 +230,8 @@ impl Bench {
             password: None,
             address: "192.0.2.1".to_owned(),
             user_agent: "bench".to_owned(),
+            request: None,
+            by: None,
             idle: None,
             ends_at: self.after(SESSION_LIFE),
         }
@@ -255,7 +258,12 @@ impl Bench {
 
     /// A user signed in.
     pub(crate) async fn actor(&self, home: &str, id: &str) -> Actor {
-        Actor::User { tenant: tenant(home), user: user(id), session: self.session_in(home, id).await }
+        Actor::User {
+            tenant: tenant(home),
+            user: user(id),
+            session: self.session_in(home, id).await,
+            origin: Origin::default(),
+        }
     }
 
     /// All that a user of the first tenant may do by what is loaded, sorted; `None`: unknown or not active.

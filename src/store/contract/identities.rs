@@ -6,7 +6,7 @@ use crate::domain::operation::UserPatch;
 use crate::domain::permission::{ADMIN, OPERATOR};
 use crate::domain::records::{Identity, Status};
 use crate::domain::rules::Refusal;
-use crate::domain::{Actor, Seq, Timestamp};
+use crate::domain::{Actor, Origin, Seq, Timestamp};
 use crate::store::Bound;
 
 use super::bench::Bench;
@@ -39,7 +39,13 @@ async fn bind_in(bench: &Bench, home: &str, id: &str, subjects: &[&str]) {
 }
 
 fn bearer(id: &str, subject: &str, as_of: Seq) -> Actor {
-    Actor::Bearer { tenant: tenant("default"), user: user(id), identity: identity(ISSUER, subject), as_of }
+    Actor::Bearer {
+        tenant: tenant("default"),
+        user: user(id),
+        identity: identity(ISSUER, subject),
+        as_of,
+        origin: Origin::default(),
+    }
 }
 
 pub(crate) async fn an_identity_is_found_in_its_tenant_alone(bench: Bench) {

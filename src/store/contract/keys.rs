@@ -167,8 +167,10 @@ pub(crate) async fn secrets_and_settings_are_whose_comes_first(bench: Bench) {
     assert_eq!(bench.store.ensure_secret("seal", vec![1]).await.unwrap(), [1]);
     assert_eq!(bench.store.ensure_secret("seal", vec![2]).await.unwrap(), [1]);
     assert_eq!(bench.store.ensure_secret("other", vec![2]).await.unwrap(), [2]);
+    assert_eq!(bench.store.setting("seal").await.unwrap(), None);
     assert_eq!(bench.store.ensure_setting("seal", "a").await.unwrap(), "a");
     assert_eq!(bench.store.ensure_setting("seal", "b").await.unwrap(), "a");
+    assert_eq!(bench.store.setting("seal").await.unwrap().as_deref(), Some("a"));
     assert_eq!(bench.head().await, head);
 }
 

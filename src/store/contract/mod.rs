@@ -11,6 +11,7 @@
 
 pub(crate) mod agreement;
 pub(crate) mod anew;
+pub(crate) mod audit;
 pub(crate) mod bench;
 pub(crate) mod company;
 pub(crate) mod grants;
@@ -149,6 +150,20 @@ macro_rules! contract_suite {
     };
 }
 
+/// The audit trail is a database's alone.
+macro_rules! audit_suite {
+    ($make:path) => {
+        $crate::store::contract::contract_cases! { $make;
+            audit:
+                it_tells_who_did_what_from_where
+                what_was_refused_leaves_no_entry
+                sessions_and_refusals_are_in_it
+                it_is_chained_once
+            ;
+        }
+    };
+}
+
 macro_rules! contract_cases {
     ($make:path; $($room:ident: $($case:ident)+;)+) => {
         $(mod $room {
@@ -161,4 +176,4 @@ macro_rules! contract_cases {
     };
 }
 
-pub(crate) use {contract_cases, contract_suite};
+pub(crate) use {audit_suite, contract_cases, contract_suite};

@@ -4,7 +4,7 @@ use crate::domain::operation::{NewLockdown, NewUser, Operation, UserPatch};
 use crate::domain::permission::{ADMIN, CHECK, OPERATOR};
 use crate::domain::records::{Status, UserKind};
 use crate::domain::rules::Refusal;
-use crate::domain::{Actor, Effect};
+use crate::domain::{Actor, Effect, Origin};
 
 use super::bench::{Bench, SESSION_LIFE, password};
 use super::company::company;
@@ -142,7 +142,7 @@ pub(crate) async fn nobody_acts_in_anothers_session(bench: Bench) {
     company(&bench).await;
     let ben = bench.actor("default", "ben").await;
     let Actor::User { session, .. } = ben else { unreachable!() };
-    let forged = Actor::User { tenant: tenant("default"), user: user("max"), session };
+    let forged = Actor::User { tenant: tenant("default"), user: user("max"), session, origin: Origin::default() };
     assert_eq!(bench.refused_as(&forged, add_user("x")).await, Refusal::SessionOver);
 }
 

@@ -431,6 +431,10 @@ impl Store for MemoryStore {
         Ok(self.alter(|state, _| state.secrets.entry(name.to_owned()).or_insert(proposed).clone()))
     }
 
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.read(|state, _| state.settings.get(name).cloned()))
+    }
+
     async fn ensure_setting(&self, name: &str, proposed: &str) -> Result<String, StoreError> {
         Ok(self.alter(|state, _| state.settings.entry(name.to_owned()).or_insert(proposed.to_owned()).clone()))
     }

@@ -41,7 +41,7 @@ impl<'a> Transaction<'a> {
         let rights = match &actor {
             Actor::System(_) => Rights::System,
             Actor::Provisioning => Rights::Provisioning,
-            Actor::Bearer { tenant, user, identity, as_of } => {
+            Actor::Bearer { tenant, user, identity, as_of, .. } => {
                 let (bearer, ended_before) = state.bearer(tenant, identity).ok_or(Refusal::SessionOver)?;
                 if bearer != user || ended_before > *as_of {
                     return Err(Refusal::SessionOver);
@@ -50,7 +50,7 @@ impl<'a> Transaction<'a> {
                 let permissions = home.held(facts, |at| holds(at, now)).into_iter().collect();
                 Rights::User { tenant: tenant.clone(), permissions }
             }
-            Actor::User { tenant, user, session } => {
+            Actor::User { tenant, user, session, .. } => {
                 let live = state.live_session(session, now).filter(|s| s.tenant == *tenant && s.user == *user);
                 live.ok_or(Refusal::SessionOver)?;
                 let (home, facts) = state.user(tenant, user).ok_or(Refusal::SessionOver)?;
@@ -304,7 +304,7 @@ impl<'a> Transaction<'a> {
     /// After a new password: who gave it to himself stays signed in where he did.
     fn end_other_sessions(&mut self, tenant: &TenantName, user: &UserId) -> Result<(), Refusal> {
         let own = match &self.actor {
-            Actor::User { tenant: t, user: u, session } if t == tenant && u == user => session.clone(),
+            Actor::User { tenant: t, user: u, session, .. } if t == tenant && u == user => session.clone(),
             _ => return self.end_user(tenant, user, Effect::SignedOut),
         };
         let live = self.state.sessions.iter().filter(|(id, session)| {

@@ -15,7 +15,10 @@ use crate::store::sql::failure::failed;
 use crate::store::sql::statement::{Ask as _, Row, args, get};
 
 /// The schema, step by step. The table `permcast_schema` counts the steps that it has taken.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/postgres/0001_schema.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/postgres/0001_schema.sql"),
+    include_str!("../../../migrations/postgres/0002_audit.sql"),
+];
 /// The lock of whoever migrates ("prmc"), so that several may start at once.
 const MIGRATING: i64 = 0x7072_6d63;
 /// Longest wait for somebody's lock on a row, so that a shell which idles over one holds no other writer up for longer.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::PostgresStore;
 use super::testing::database;
-use crate::store::contract::{Made, Parts, agreement::agreement_test, contract_suite};
+use crate::store::contract::{Made, Parts, agreement::agreement_test, audit_suite, contract_suite};
 
 async fn make(parts: Parts) -> Made {
     let database = database();
@@ -13,6 +13,7 @@ async fn make(parts: Parts) -> Made {
 }
 
 contract_suite!(super::make);
+audit_suite!(super::make);
 agreement_test!(make, 8);
 
 #[tokio::test]

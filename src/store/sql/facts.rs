@@ -93,10 +93,10 @@ pub(in crate::store) struct Common {
 fn common_args(actor: &Actor, now: Timestamp, place: Option<&TenantName>) -> Vec<Arg> {
     let place = place.map(TenantName::as_str);
     match actor {
-        Actor::User { tenant, user, session } => {
+        Actor::User { tenant, user, session, .. } => {
             args![tenant.as_str(), user.as_str(), session.as_str(), now, place]
         }
-        Actor::Bearer { tenant, user, identity, as_of } => {
+        Actor::Bearer { tenant, user, identity, as_of, .. } => {
             let token = serde_json::json!([identity.issuer, identity.subject, as_of]).to_string();
             args![tenant.as_str(), user.as_str(), token, now, place]
         }

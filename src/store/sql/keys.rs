@@ -198,6 +198,12 @@ impl Work for EnsureSetting {
     }
 }
 
+/// A setting, if it was put in.
+pub(in crate::store) async fn setting(readers: &mut impl Ask, name: &str) -> Result<Option<String>, sqlx::Error> {
+    let row = readers.find("SELECT value FROM settings WHERE name = $1", args![name]).await?;
+    row.map(|row| get(&row, "value")).transpose()
+}
+
 /// Says that a replica is running.
 pub(in crate::store) struct RenewReplica(pub(in crate::store) ReplicaRecord);
 

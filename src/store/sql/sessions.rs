@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::domain::operation::PasswordHash;
 use crate::domain::records::{Page, SessionRecord};
-use crate::domain::{Actor, Effect, SessionId, TenantName, Timestamp, UserId};
+use crate::domain::{Actor, Effect, Origin, SessionId, TenantName, Timestamp, UserId};
 use crate::store::{Credentials, LiveSession, Loaded, NewSession, Rotation, TokenDigest, Written};
 
 use super::facts::kind;
@@ -32,6 +32,9 @@ impl Work for Opening {
                AND ($9 IS NULL OR u.password = $9) \
              RETURNING 1 AS opened";
         let Self(new) = self;
+        let label = new.by.clone().unwrap_or_else(|| format!("{}/{}", new.tenant, new.user));
+        let address = Some(new.address.as_str()).filter(|address| !address.is_empty());
+        transaction.act(&label, address, new.request.as_deref())?;
         let expires_at = new.expires_at(transaction.now);
         let args = args![
             new.id.as_str(),
@@ -140,7 +143,12 @@ impl Work for Ending {
         let rows = transaction.all(STANDS, args![self.session.as_str()])?;
         let Some(row) = rows.first() else { return transaction.written(Vec::new()) };
         let live = live_session(row)?;
-        let actor = Actor::User { tenant: live.tenant.clone(), user: live.user.clone(), session: self.session.clone() };
+        let actor = Actor::User {
+            tenant: live.tenant.clone(),
+            user: live.user.clone(),
+            session: self.session.clone(),
+            origin: Origin::default(),
+        };
         let changes = end(transaction, &live, self.effect, &actor)?;
         transaction.written(changes)
     }

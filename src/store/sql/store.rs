@@ -15,6 +15,7 @@ use crate::domain::{
     Actor, Change, Clock, Effect, Epoch, LogRow, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
     Version,
 };
+use crate::store::audit::{AuditEntry, AuditLink, AuditQuery, RefusedSignIns};
 use crate::store::{
     Bound, Credentials, KeyRotation, LiveSession, Loaded, NewSession, RoleFacts, Rotation, Store, StoreError,
     StoreOptions, StoredKey, TailPage, TokenDigest, UserFacts, WholeUser, WriteError, Written,
@@ -23,7 +24,7 @@ use crate::store::{
 use super::failure::failed;
 use super::statement::{Ask, get};
 use super::writer::{Pen, Queue, Writer};
-use super::{keys, log, read, sessions, unit};
+use super::{audit, keys, log, read, sessions, unit};
 
 /// What is one engine's own. What it does is not bounded in time, except where it says so.
 pub(in crate::store) trait Engine: Send + Sync + 'static {
@@ -298,6 +299,10 @@ impl<E: Engine> Store for SqlStore<E> {
         Ok(self.queue.write(keys::EnsureSecret { name: name.to_owned(), proposed }).await?)
     }
 
+    async fn setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.read("reading a setting", async move |mut readers| keys::setting(&mut readers, name).await).await
+    }
+
     async fn ensure_setting(&self, name: &str, proposed: &str) -> Result<String, StoreError> {
         Ok(self.queue.write(keys::EnsureSetting { name: name.to_owned(), proposed: proposed.to_owned() }).await?)
     }
@@ -312,6 +317,27 @@ impl<E: Engine> Store for SqlStore<E> {
     async fn lockdown(&self) -> Result<Option<LockdownRecord>, StoreError> {
         let now = self.now();
         self.read("reading the lockdown", async move |mut readers| read::lockdown(&mut readers, now).await).await
+    }
+
+    async fn audit(&self, asked: &AuditQuery) -> Result<Vec<AuditEntry>, StoreError> {
+        self.read("reading the audit trail", async move |mut readers| audit::entries(&mut readers, asked).await).await
+    }
+
+    async fn audit_links(&self, after: i64, limit: u32) -> Result<Vec<AuditLink>, StoreError> {
+        self.read("reading the audit trail", async move |mut readers| audit::links(&mut readers, after, limit).await)
+            .await
+    }
+
+    async fn chain_audit(&self) -> Result<usize, StoreError> {
+        // So that nobody writes where there is nothing to be done.
+        if !self.read("reading the audit trail", async move |mut readers| audit::is_open(&mut readers).await).await? {
+            return Ok(0);
+        }
+        Ok(self.queue.write(audit::Chain).await?)
+    }
+
+    async fn note_refused(&self, refused: Vec<RefusedSignIns>) -> Result<(), StoreError> {
+        Ok(self.queue.write(audit::Refusals(refused)).await?)
     }
 
     async fn renew_replica(&self, replica: &ReplicaRecord) -> Result<(), StoreError> {

@@ -15,12 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::domain::rules::Refusal;
-use crate::domain::{Actor, Change, Clock, Epoch, Seq, Timestamp, Version};
-use crate::store::{StoreError, StoreOptions, WriteError, Written};
+use crate::domain::{Change, Clock, Epoch};
+use crate::store::{StoreError, StoreOptions, WriteError};
 
-use super::failure::{Reach, failed, reach};
-use super::log;
-use super::statement::{Arg, OwnRow, Statements, args};
+use super::failure::failed;
+use super::statement::Statements;
+pub(in crate::store) use super::transaction::{Guard, Script, Transaction, operation};
 
 /// Jobs that may wait. Above it callers wait for room: 1024 small writes are less than a tenth of a second's work.
 const QUEUE: usize = 1024;
@@ -104,17 +104,7 @@ impl<W: Work> Job for Pending<W> {
     }
 
     fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), sqlx::Error> {
-        let before = transaction.changes.len();
-        let answer = match transaction.as_one_job(&mut self.work) {
-            Ok(answer) => Ok(answer),
-            Err(Fault::Sql(error)) if transaction.is_lost_by(&error) => return Err(error),
-            Err(fault) => {
-                transaction.roll_back()?;
-                transaction.changes.truncate(before);
-                Err(fault)
-            }
-        };
-        self.answer = Some(answer);
+        self.answer = Some(transaction.attempt(&mut self.work)?);
         Ok(())
     }
 
@@ -130,185 +120,6 @@ impl<W: Work> Job for Pending<W> {
 
 fn unavailable(doing: &'static str) -> StoreError {
     StoreError::Unavailable { doing, source: None }
-}
-
-/// How what may fail by itself is kept apart in a batch's transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) enum Guard {
-    /// A statement that fails takes only itself back, and a savepoint costs nothing: each operation has one.
-    Operations,
-    /// A statement that fails loses the transaction, and a savepoint is one more trip to the server: only what a rule may
-    /// yet undo has one. What is lost so is done once more by [`Guard::Jobs`].
-    Units,
-    /// Each job has a savepoint.
-    Jobs,
-}
-
-/// A point to go back to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Savepoint {
-    set: &'static str,
-    keep: &'static str,
-    undo: &'static str,
-}
-
-macro_rules! savepoint {
-    ($name:literal) => {
-        Savepoint {
-            set: concat!("SAVEPOINT ", $name),
-            keep: concat!("RELEASE ", $name),
-            undo: concat!("ROLLBACK TO ", $name, "; RELEASE ", $name),
-        }
-    };
-}
-const OPERATION: Savepoint = savepoint!("operation");
-const UNIT: Savepoint = savepoint!("unit");
-const JOB: Savepoint = savepoint!("job");
-
-/// The batch's transaction, as a work sees it.
-pub(in crate::store) struct Transaction<'a> {
-    connection: &'a mut dyn Statements,
-    pub(in crate::store) options: &'a StoreOptions,
-    pub(in crate::store) epoch: Epoch,
-    /// By our clock, the same for the whole batch: one transaction, one time.
-    pub(in crate::store) now: Timestamp,
-    /// What the batch has written to the log.
-    changes: Vec<Change>,
-    guard: Guard,
-    /// The outermost savepoint of the job.
-    savepoint: Option<Savepoint>,
-    /// Whether the row that says who acts was set.
-    acted: bool,
-}
-
-/// What an operation's statements stand between. Arguments 1 to 4 are ours.
-macro_rules! operation {
-    ($($statements:expr),+ $(,)?) => {
-        concat!(
-            "UPDATE acting SET label = $1, session = $2, at = $3, summary = $4, \
-                 mark = (SELECT COALESCE(MAX(seq), 0) FROM changes); ",
-            $($statements, "; ",)+
-            "SELECT seq, at, tenant, kind, target, \"user\", effect FROM changes \
-                 WHERE seq > (SELECT mark FROM acting) ORDER BY seq"
-        )
-    };
-}
-pub(in crate::store) use operation;
-
-/// Statements made by [`operation!`], and their arguments from the fifth.
-pub(in crate::store) struct Script {
-    pub(in crate::store) sql: &'static str,
-    pub(in crate::store) args: Vec<Arg>,
-    /// What the log calls it, where its rows alone would not tell.
-    pub(in crate::store) summary: Option<String>,
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "arguments are made for one statement")]
-impl Transaction<'_> {
-    /// One row of a statement that only reads.
-    pub(in crate::store) fn one(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<OwnRow, sqlx::Error> {
-        self.connection.all(sql, &args)?.into_iter().next().ok_or(sqlx::Error::RowNotFound)
-    }
-
-    /// All rows of a statement that only reads.
-    pub(in crate::store) fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<OwnRow>, sqlx::Error> {
-        self.connection.all(sql, &args)
-    }
-
-    /// Statements that bear on nobody's permissions.
-    pub(in crate::store) fn execute(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<(), sqlx::Error> {
-        self.connection.all(sql, &args).map(drop)
-    }
-
-    /// Statements that the log tells of; answers what it tells.
-    pub(in crate::store) fn operate(&mut self, actor: &Actor, script: Script) -> Result<Vec<Change>, sqlx::Error> {
-        let session = match actor {
-            Actor::User { session, .. } => Some(session.as_str()),
-            Actor::Bearer { .. } | Actor::Provisioning | Actor::System(_) => None,
-        };
-        let mut all = args![actor.label(), session, self.now, script.summary];
-        all.extend(script.args);
-        self.acted = true;
-        let own = self.guard == Guard::Operations && self.set(OPERATION)?;
-        let rows = self.all(script.sql, all)?;
-        if own {
-            self.keep(OPERATION)?;
-        }
-        let changes = rows.iter().map(|row| Ok(log::change(row)?.0)).collect::<Result<Vec<_>, sqlx::Error>>()?;
-        self.changes.extend_from_slice(&changes);
-        Ok(changes)
-    }
-
-    /// Makes all that follows one whole, which rolls back together.
-    pub(in crate::store) fn begin_unit(&mut self) -> Result<(), sqlx::Error> {
-        self.set(UNIT).map(drop)
-    }
-
-    /// Keeps the whole.
-    pub(in crate::store) fn end_unit(&mut self) -> Result<(), sqlx::Error> {
-        self.keep(UNIT)
-    }
-
-    fn as_one_job<W: Work>(&mut self, work: &mut W) -> Result<W::Answer, Fault> {
-        if self.guard == Guard::Jobs {
-            self.set(JOB)?;
-        }
-        let answer = work.run(self)?;
-        self.keep(JOB)?;
-        Ok(answer)
-    }
-
-    /// Whether the transaction cannot go on after a job failed in this way.
-    fn is_lost_by(&self, error: &sqlx::Error) -> bool {
-        match reach(error) {
-            Reach::Statement | Reach::Wait => self.guard == Guard::Units,
-            Reach::Again | Reach::Whole => true,
-        }
-    }
-
-    /// Makes a point to go back to, where there is none yet.
-    fn set(&mut self, savepoint: Savepoint) -> Result<bool, sqlx::Error> {
-        if self.savepoint.is_some() {
-            return Ok(false);
-        }
-        self.execute(savepoint.set, vec![])?;
-        self.savepoint = Some(savepoint);
-        Ok(true)
-    }
-
-    /// Keeps what was done since that point, where it was made.
-    fn keep(&mut self, savepoint: Savepoint) -> Result<(), sqlx::Error> {
-        if self.savepoint == Some(savepoint) {
-            self.execute(savepoint.keep, vec![])?;
-            self.savepoint = None;
-        }
-        Ok(())
-    }
-
-    fn roll_back(&mut self) -> Result<(), sqlx::Error> {
-        match self.savepoint.take() {
-            Some(savepoint) => self.execute(savepoint.undo, vec![]),
-            None => Ok(()),
-        }
-    }
-
-    /// The log's head.
-    pub(in crate::store) fn head(&mut self) -> Result<Seq, sqlx::Error> {
-        log::seq(&self.one("SELECT COALESCE(MAX(seq), 0) AS head FROM changes", vec![])?, "head")
-    }
-
-    pub(in crate::store) fn version(&self, seq: Seq) -> Version {
-        Version { epoch: self.epoch, seq }
-    }
-
-    /// A write that is told as its changes alone.
-    pub(in crate::store) fn written(&mut self, changes: Vec<Change>) -> Result<Written, Fault> {
-        let seq = match changes.last() {
-            Some(last) => last.seq,
-            None => self.head()?,
-        };
-        Ok(Written { version: self.version(seq), changes, outcomes: Vec::new() })
-    }
 }
 
 /// What comes to the writer.
@@ -391,25 +202,11 @@ impl Batch<'_> {
         epoch: Epoch,
         guard: Guard,
     ) -> Result<Vec<Change>, sqlx::Error> {
-        const CLEAR: &str = "UPDATE acting SET label = NULL, session = NULL, at = NULL, summary = NULL, mark = NULL";
-        let mut transaction = Transaction {
-            connection,
-            options: self.options,
-            epoch,
-            now: self.clock.now(),
-            changes: Vec::new(),
-            guard,
-            savepoint: None,
-            acted: false,
-        };
+        let mut transaction = Transaction::new(connection, self.options, epoch, self.clock.now(), guard);
         for job in self.jobs.iter_mut() {
             job.run(&mut transaction)?;
         }
-        // PostgreSQL keeps it in settings that end with the transaction.
-        if transaction.acted && guard == Guard::Operations {
-            transaction.execute(CLEAR, vec![])?;
-        }
-        Ok(transaction.changes)
+        transaction.end()
     }
 }
 

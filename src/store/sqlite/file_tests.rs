@@ -11,7 +11,7 @@ use super::SqliteStore;
 use super::place::Place;
 use crate::domain::operation::Operation;
 use crate::domain::rules::Refusal;
-use crate::domain::{Actor, Change, Clock, Epoch, Seq, Unit};
+use crate::domain::{Actor, Change, Clock, Epoch, Origin, Seq, Unit};
 use crate::store::contract::bench::Counting;
 use crate::store::contract::words::{add_user, forbid, give, permit, tenant, user};
 use crate::store::sql::writer::{Fault, Transaction, Work};
@@ -411,7 +411,12 @@ async fn no_decision_looks_through_a_table() {
     let path = directory.path().join("permcast.db");
     started(&path, options()).await.close().await;
     let (now, home, ben) = (Standing.now(), tenant("default"), user("ben"));
-    let ada = Actor::User { tenant: home.clone(), user: ben.clone(), session: "A".repeat(22).parse().unwrap() };
+    let ada = Actor::User {
+        tenant: home.clone(),
+        user: ben.clone(),
+        session: "A".repeat(22).parse().unwrap(),
+        origin: Origin::default(),
+    };
     let editor = "editor".parse().unwrap();
     let questions = [
         TenantFacts::question(&ada, now, Some(&home)).0,

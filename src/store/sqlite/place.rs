@@ -20,7 +20,10 @@ use crate::store::sql::statement::{args, get};
 use super::query::query;
 
 /// The schema, step by step. The database's `user_version` counts the steps that it has taken.
-const MIGRATIONS: &[&str] = &[include_str!("../../../migrations/sqlite/0001_schema.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../migrations/sqlite/0001_schema.sql"),
+    include_str!("../../../migrations/sqlite/0002_audit.sql"),
+];
 /// Marks a file as permcast's ("prmc"), so that no other program's database is taken for one.
 pub(super) const APPLICATION_ID: i64 = 0x7072_6d63;
 /// Connections for reading. SQLite reads in parallel; more than there are cores gains nothing.

@@ -61,6 +61,8 @@ impl Bench {
             password: None,
             address: String::new(),
             user_agent: String::new(),
+            request: None,
+            by: None,
             idle: None,
             ends_at: "2030-01-01T00:00:00Z".parse().unwrap(),
         };
@@ -222,6 +224,7 @@ async fn another_programs_database_is_not_written_over() {
 async fn a_backup_of_an_older_schema_is_migrated() {
     const LATER: &[&str] = &[
         include_str!("../../../migrations/sqlite/0001_schema.sql"),
+        include_str!("../../../migrations/sqlite/0002_audit.sql"),
         "ALTER TABLE settings ADD COLUMN note TEXT NOT NULL DEFAULT ''",
     ];
     let bench = Bench::new().await;
@@ -230,7 +233,7 @@ async fn a_backup_of_an_older_schema_is_migrated() {
     place.steps = LATER;
     place.restore(&backup, false, "2026-11-24T20:00:00Z".parse().unwrap(), &SystemRandom).await.unwrap();
     let path = bench.path("later.db");
-    assert_eq!(sql(&path, "SELECT count(note) FROM settings; PRAGMA user_version").await.trim(), "0\n2");
+    assert_eq!(sql(&path, "SELECT count(note) FROM settings; PRAGMA user_version").await.trim(), "0\n3");
     assert_eq!(sql(&path, "SELECT id FROM users").await.trim(), "ben");
     let refused = bench.restore(&path, false).await;
     assert!(matches!(&refused, Err(StoreError::Unusable(said)) if said.contains("newer")), "{refused:?}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::SqliteStore;
-use crate::store::contract::{Made, Parts, agreement::agreement_test, contract_suite};
+use crate::store::contract::{Made, Parts, agreement::agreement_test, audit_suite, contract_suite};
 
 async fn make(parts: Parts) -> Made {
     let directory = tempfile::tempdir().unwrap();
@@ -13,4 +13,5 @@ async fn make(parts: Parts) -> Made {
 }
 
 contract_suite!(super::make);
+audit_suite!(super::make);
 agreement_test!(make, 24);
