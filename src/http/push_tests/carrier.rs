@@ -211,6 +211,35 @@ async fn a_flood_of_messages_is_closed(over: Over) {
     }
 }
 
+/// Over the kernel's own buffers: they take what they take, and then nothing waits here but one version.
+#[actix_web::test]
+async fn who_does_not_read_is_closed_and_others_are_served() {
+    let server = serve(Over::Socket);
+    let small = tokio::net::TcpSocket::new_v4().unwrap();
+    small.set_recv_buffer_size(4096).unwrap();
+    let mut slow = Raw(Box::new(small.connect(server.address).await.unwrap()));
+    slow.send(&request("GET /v1/ws", "")).await;
+    assert!(slow.head().await.starts_with("HTTP/1.1 101 "));
+    let token = server.house.token("ben", 10, &["editor"]);
+    slow.send(&frame(TEXT, json!({"type": "hello", "token": token}).to_string().as_bytes())).await;
+    let mut cleo = server.greeted(&server.house.token("cleo", 10, &["editor"])).await;
+    let mut changes = 0;
+    while server.house.sockets.hub.totals().connections > 1 {
+        let seq = server.house.change_role("editor");
+        assert_eq!(cleo.hear().await["type"], "permissions_changed");
+        if changes % 1000 == 999 {
+            // Else she would be closed as one who does not refresh.
+            cleo.say("refresh", &server.house.token("cleo", seq, &["editor"])).await;
+            assert_eq!(cleo.hear().await["type"], "refreshed");
+        }
+        changes += 1;
+    }
+    let mut taken = Vec::new();
+    let _ = slow.0.read_to_end(&mut taken).await;
+    let told = taken.windows(19).filter(|bytes| bytes == b"permissions_changed").count();
+    assert!((1..changes).contains(&told), "{told} of {changes}: what came after was merged");
+}
+
 #[actix_web::test]
 async fn a_size_that_is_announced_is_not_waited_for() {
     let server = serve(Over::Socket);

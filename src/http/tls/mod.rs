@@ -33,7 +33,7 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// Handshakes under way in the process: some 20 KB each. The next wait, as a socket and no more.
 const HANDSHAKES_AT_ONCE: usize = 1024;
 /// How often the files are looked at. SIGHUP asks for it at once.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_mins(1);
 
 /// Why a certificate is of no use.
 #[derive(Debug, thiserror::Error)]
