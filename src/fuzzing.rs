@@ -14,8 +14,11 @@ pub use crate::issuer::fuzz::issuer_tokens;
 pub use crate::socket::lean::fuzz::frames;
 pub use crate::token::fuzz::tokens;
 
+/// A reader, and what must hold of what it makes of these bytes.
+pub type Target = fn(&[u8]);
+
 /// All of them, by name.
-pub const TARGETS: [(&str, fn(&[u8])); 7] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("tokens", tokens),
     ("issuer_tokens", issuer_tokens),
     ("messages", messages),

@@ -21,6 +21,9 @@ fn access(permissions: usize) -> Access {
     }
 }
 
+/// Of a thin token, of one that says that it is, and of fat ones.
+type Weights = (usize, usize, [usize; 3]);
+
 #[tokio::test]
 async fn the_document_says_what_tokens_weigh() {
     let mut columns = Vec::new();
@@ -52,15 +55,15 @@ async fn the_document_says_what_tokens_weigh() {
         ));
     }
     let mut table = String::new();
-    let mut row = |what: &str, of: &dyn Fn(&(usize, usize, [usize; 3])) -> usize| {
+    let mut row = |what: &str, of: fn(&Weights) -> usize| {
         let [eddsa, es256, rs256] = [0, 1, 2].map(|index: usize| of(&columns[index]));
         let _ = writeln!(table, "| {what} | {eddsa} | {es256} | {rs256} |");
     };
-    row("thin (`none`)", &|(thin, ..)| *thin);
-    row("thin, and says so (`permissions_omitted`)", &|(_, omitted, _)| *omitted);
-    row("10 permissions", &|(.., fat)| fat[0]);
-    row("100 permissions", &|(.., fat)| fat[1]);
-    row("1,000 permissions, which no header holds", &|(.., fat)| fat[2]);
+    row("thin (`none`)", |(thin, ..)| *thin);
+    row("thin, and says so (`permissions_omitted`)", |(_, omitted, _)| *omitted);
+    row("10 permissions", |(.., fat)| fat[0]);
+    row("100 permissions", |(.., fat)| fat[1]);
+    row("1,000 permissions, which no header holds", |(.., fat)| fat[2]);
     assert!(DOCUMENT.contains(&table), "docs/tokens.md does not have this table:\n{table}");
     for (_, _, [_, hundred, thousand]) in columns {
         assert!(hundred <= TOKEN_BYTES_MAX && thousand > TOKEN_BYTES_ACCEPTED, "as the document tells it");

@@ -60,7 +60,9 @@ async fn whoever_brings_a_token_back_late_ends_all_of_its_line() {
     pass(&scene);
     // All of them at once: the last may still refresh, or be ended by the others before it does; then all is over.
     let answers = join_all([&first, &second, &first].map(|tokens| thief.try_refresh(&tokens.refresh))).await;
-    answers.iter().for_each(|answer| is_no_grant(answer, "a used token"));
+    for answer in &answers {
+        is_no_grant(answer, "a used token");
+    }
     for (what, tokens) in [("the first", &first), ("the second", &second), ("the last", &third)] {
         for client in [&client, &thief] {
             is_no_grant(&client.try_refresh(&tokens.refresh).await, what);
