@@ -214,7 +214,10 @@ async fn a_flood_of_messages_is_closed(over: Over) {
 /// Over the kernel's own buffers: they take what they take, and then nothing waits here but one version.
 #[actix_web::test]
 async fn who_does_not_read_is_closed_and_others_are_served() {
-    let server = serve(Over::Socket);
+    let second = std::time::Duration::from_secs(1);
+    let deadlines = Deadlines { write: second, ..Deadlines::default() };
+    let server = serve_house(Over::Socket, House::new(deadlines, Limits::default()));
+    let began = std::time::Instant::now();
     let small = tokio::net::TcpSocket::new_v4().unwrap();
     small.set_recv_buffer_size(4096).unwrap();
     let mut slow = Raw(Box::new(small.connect(server.address).await.unwrap()));
@@ -234,6 +237,8 @@ async fn who_does_not_read_is_closed_and_others_are_served() {
         }
         changes += 1;
     }
+    // The kernel itself ends such a connection after twenty.
+    assert!(began.elapsed() < 20 * second, "{:?}", began.elapsed());
     let mut taken = Vec::new();
     let _ = slow.0.read_to_end(&mut taken).await;
     let told = taken.windows(19).filter(|bytes| bytes == b"permissions_changed").count();
