@@ -198,6 +198,8 @@ impl Engine for Postgres {
 #[cfg(test)]
 mod order_tests;
 #[cfg(test)]
+mod shell_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
