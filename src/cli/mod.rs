@@ -3,6 +3,7 @@
 
 mod audit;
 mod lookup;
+mod moving;
 mod settings;
 mod token;
 
@@ -65,6 +66,21 @@ pub enum Command {
         keep_sessions: bool,
         #[command(flatten)]
         given: Given,
+    },
+    /// Move everything from a file of SQLite to a database of PostgreSQL; tokens and sessions stay good.
+    ///
+    /// Writes are refused meanwhile, and at the end the source is marked as moved: replicas left on it decide nothing any
+    /// more. If it is interrupted, give the same command again.
+    Move {
+        /// sqlite:// and the path of the file.
+        #[arg(long)]
+        from: String,
+        /// postgres://user@host:port/database; an empty one.
+        #[arg(long)]
+        to: String,
+        /// A file with PostgreSQL's password.
+        #[arg(long)]
+        password_file: Option<PathBuf>,
     },
     /// Show, begin or lift a lockdown: all but operators are refused.
     Lockdown {
@@ -216,6 +232,7 @@ impl Command {
             Self::Restore { path, new_epoch: _, keep_sessions, given } => {
                 restore(path.as_deref(), keep_sessions, given).await
             }
+            Self::Move { from, to, password_file } => moving::relocate(&from, &to, password_file.as_deref()).await,
             Self::Lockdown { what, given } => lockdown(what, given).await,
             Self::Keys { what, given } => keys(what, given).await,
             Self::Audit { what, given } => audit::audit(what, given).await,

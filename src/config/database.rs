@@ -25,7 +25,7 @@ pub struct Server {
 
 impl Database {
     /// Checks an address; a password from a file takes the place of that in the URL.
-    pub(super) fn new(address: &str, password_file: Option<&Path>, connections: Option<u32>) -> Result<Self, String> {
+    pub(crate) fn new(address: &str, password_file: Option<&Path>, connections: Option<u32>) -> Result<Self, String> {
         let connections = connections.unwrap_or(CONNECTIONS);
         if connections == 0 {
             return Err("database_connections: at least 1".to_owned());

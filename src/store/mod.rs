@@ -7,6 +7,7 @@ pub mod audit;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod memory;
+pub mod moving;
 pub mod postgres;
 mod sql;
 pub mod sqlite;

@@ -26,6 +26,7 @@ mod issuers_https;
 mod issuers_refused;
 mod lab;
 mod metrics;
+mod moving;
 mod operators;
 mod operators_tokens;
 mod outages;

@@ -39,6 +39,17 @@ use query::is_lost;
 /// A database on a server.
 pub type PostgresStore = SqlStore<Postgres>;
 
+/// A connection for writing to a database whose schema is up to date.
+pub(super) async fn migrated(
+    address: &str,
+    deadline: Duration,
+    random: &dyn Random,
+) -> Result<PgConnection, StoreError> {
+    let place = Place::new(address, deadline)?;
+    place.prepare(random).await?;
+    place.in_time("opening the database", place.connect(true)).await
+}
+
 /// The server and the connections to it.
 pub struct Postgres {
     place: Arc<Place>,

@@ -21,7 +21,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use sqlx::{Sqlite as Sql, Transaction};
 use tokio::time::timeout;
 
@@ -35,6 +35,12 @@ use writer::FilePen;
 
 /// A database in one file.
 pub type SqliteStore = SqlStore<Sqlite>;
+
+/// A connection in a transaction that has the writer's lock, to a database whose schema is up to date; also to one that
+/// was moved.
+pub(super) async fn locked(address: &str, deadline: Duration) -> Result<SqliteConnection, StoreError> {
+    Place::new(address, deadline)?.locked().await
+}
 
 /// The file and what is open of it.
 pub struct Sqlite {

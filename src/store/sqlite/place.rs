@@ -14,6 +14,7 @@ use super::direct::Direct;
 use super::restore::mark_as_ours;
 use crate::domain::{Epoch, Random};
 use crate::store::StoreError;
+use crate::store::moving::moved_to;
 use crate::store::sql::failure::{BUSY, NOT_A_DATABASE, code, failed};
 use crate::store::sql::statement::{args, get};
 
@@ -287,7 +288,34 @@ impl Place {
                 .map_err(doing())?;
             mark_as_ours(&mut transaction, known).await.map_err(doing())?;
         }
+        let row = query("SELECT epoch FROM meta", vec![]).fetch_one(&mut *transaction).await.map_err(doing())?;
+        if let Some((_, to)) = moved_to(get(&row, "epoch").map_err(doing())?) {
+            return Err(StoreError::Unusable(format!(
+                "the database {} was moved to {to}: set PERMCAST_DATABASE_URL to that",
+                self.path.display()
+            )));
+        }
         transaction.commit().await.map_err(doing())
+    }
+
+    /// Takes the writer's lock of a database that is there and up to date, for as long as the connection is kept.
+    pub(super) async fn locked(&self) -> Result<SqliteConnection, StoreError> {
+        let opened = self.options().busy_timeout(Duration::ZERO).connect().await;
+        let mut connection = opened
+            .map_err(|error| StoreError::Unusable(format!("{} cannot be opened: {error}", self.path.display())))?;
+        self.write_ahead(&mut connection).await?;
+        self.lock(&mut connection).await?;
+        let schema = Schema::read(&mut connection).await.map_err(failed("reading the schema"))?;
+        if schema.is_empty() || !schema.is_ours() {
+            return Err(self.foreign());
+        }
+        if schema.steps_known(self.steps.len()) != Some(self.steps.len()) {
+            return Err(StoreError::Unusable(format!(
+                "the schema of {} is another version's: run `permcast migrate` on it first",
+                self.path.display()
+            )));
+        }
+        Ok(connection)
     }
 
     pub(super) fn foreign(&self) -> StoreError {
