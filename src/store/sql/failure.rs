@@ -22,8 +22,21 @@ pub(in crate::store) fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) 
     move |error| match (reach(&error), &error) {
         (Reach::Statement, sqlx::Error::Database(cause)) => StoreError::Inconsistent(cause.to_string()),
         (Reach::Statement, _) => StoreError::Inconsistent(error.to_string()),
+        (_, sqlx::Error::Configuration(cause)) if cause.is::<Moved>() => {
+            StoreError::Replaced("it was moved to a server")
+        }
         _ => StoreError::Unavailable { doing, source: Some(Box::new(error)) },
     }
+}
+
+/// What is read was moved elsewhere, and goes on there.
+#[derive(Debug, thiserror::Error)]
+#[error("it was moved to a server")]
+struct Moved;
+
+/// What it is that the epoch of such a database cannot be read.
+pub(in crate::store) fn moved() -> sqlx::Error {
+    sqlx::Error::Configuration(Box::new(Moved))
 }
 
 /// How far a failure reaches.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::failure::moved;
 use crate::domain::{Grant, Timestamp};
+use crate::store::moving::moved_to;
 
 /// One argument of a statement. Nothing has a type, too: PostgreSQL asks for it.
 #[derive(Debug, Clone)]
@@ -233,7 +235,7 @@ pub(in crate::store) fn maybe_parsed<T: std::str::FromStr>(
 }
 
 fn parse<T: std::str::FromStr>(text: &str, column: &'static str) -> Result<T, sqlx::Error> {
-    text.parse().map_err(|_| malformed(column))
+    text.parse().map_err(|_| if moved_to(text).is_some() { moved() } else { malformed(column) })
 }
 
 /// A column with a time.
