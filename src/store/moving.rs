@@ -19,7 +19,7 @@ use super::{StoreError, postgres, sqlite};
 use crate::domain::{Epoch, Random, Seq, Version};
 
 /// Tables that say nothing beyond the moment, or that each engine keeps in its own way.
-const OWN: &[&str] = &["meta", "counter", "unnumbered", "permcast_schema", "retention", "replicas"];
+const OWN: &[&str] = &["meta", "counter", "unnumbered", "audit_unnumbered", "permcast_schema", "retention", "replicas"];
 /// How much is sent to the server at once.
 const PIECE: usize = 64 * 1024;
 
