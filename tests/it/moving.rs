@@ -35,12 +35,9 @@ async fn what_was_handed_out_before_a_move_is_worth_the_same_after_it() {
     let psql = |sql: &str| server().psql(database.name(), sql).trim().to_owned();
     assert_eq!(psql("SELECT seq FROM counter"), head);
     assert_eq!(psql("SELECT name = E'a\\tb\\\\c\\né' FROM users WHERE id = 'ben'"), "t");
-    assert_eq!(
-        psql(
-            "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'A' AND tgrelid::regclass::text NOT IN ('acting', 'log')"
-        ),
-        "0"
-    );
+    let silent = "SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+         WHERE c.relkind = 'r' AND NOT t.tgisinternal AND t.tgenabled <> 'A'";
+    assert_eq!(psql(silent), "0", "every trigger fires again, always");
 
     // On the source nobody decides any more, nobody writes, nobody starts.
     for client in [cluster.a.client(), cluster.b.client()] {
