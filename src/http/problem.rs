@@ -217,6 +217,11 @@ impl From<StoreError> for Problem {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the database did not answer");
                 Self::new(ProblemType::Unavailable, "the database did not answer; nothing was done")
             }
+            StoreError::Undecided(_) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the database was lost over a commit");
+                let told = "the database was lost while this was being done: look whether it was before you try again";
+                Self::new(ProblemType::Internal, told)
+            }
             StoreError::Inconsistent(_) | StoreError::Unusable(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the database cannot be used");
                 Self::new(ProblemType::Internal, "the database cannot be used")

@@ -39,6 +39,9 @@ pub enum StoreError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The database was lost over a commit: whether it was done is not known. Nothing that is acknowledged ends so.
+    #[error("the database was lost, and whether it was done is not known: {0}")]
+    Undecided(&'static str),
     /// What was read breaks a rule of the schema.
     #[error("the database holds what it cannot: {0}")]
     Inconsistent(String),

@@ -178,7 +178,11 @@ pub(super) fn connections(history: &History, truth: &Truth, bounds: &Bounds, ver
                 let Some(seen) = truth.commits.seen(seq) else { continue };
                 let stale_since = seen.max(*since);
                 verdict.to_be_told += 1;
-                let knew = knew(connection, seq, stale_since);
+                // Whoever has gone on to a token that does not rest on it has nothing to be told any more.
+                let next = connection.tokens.get(at + 1);
+                let moved_on =
+                    next.filter(|(_, ticket)| !truth.stale_by(ticket, seq).contains(&seq)).map(|(at, _)| *at);
+                let knew = knew(connection, seq, stale_since).min(moved_on.unwrap_or(Moment::MAX)).max(stale_since);
                 verdict.slowest_told = verdict.slowest_told.max(sighted(stale_since, knew, &blind));
                 if sighted(stale_since, knew, &blind) > bounds.told {
                     let account = format!(

@@ -67,6 +67,15 @@ struct Begun {
     server: Option<Server>,
 }
 
+/// What became of a transaction whose commit was not answered.
+enum Fate {
+    /// It was done; asked on this connection.
+    Committed(Box<PgConnection>),
+    Aborted,
+    /// Nobody can tell any more.
+    Untold,
+}
+
 impl ServerPen {
     pub(super) fn new(place: Arc<Place>, opened: Arc<AtomicU64>) -> std::io::Result<Self> {
         // Its own, on the writer's thread: who writes waits for the server, and for nothing else.
@@ -161,17 +170,20 @@ impl ServerPen {
         }
         tracing::warn!(error = &error as &dyn std::error::Error, "a commit was not answered: finding out");
         match self.wait(self.committed(begun)) {
-            Ok(Some(connection)) => {
-                held.connection = connection;
+            Ok(Fate::Committed(connection)) => {
+                held.connection = *connection;
                 Ok(())
             }
-            Ok(None) | Err(_) => Err(error),
+            Ok(Fate::Aborted) => Err(error),
+            Ok(Fate::Untold) | Err(_) => {
+                let undecided = StoreError::Undecided("the server did not answer the commit, and does not know of it");
+                Err(sqlx::Error::Configuration(undecided.into()))
+            }
         }
     }
 
-    /// A new connection if that transaction was committed; nothing if it was not, or if that cannot be told any more. Asks as
-    /// long as the transaction is under way and no server answers.
-    async fn committed(&self, begun: &Begun) -> Result<Option<PgConnection>, sqlx::Error> {
+    /// What became of that transaction. Asks as long as it is under way and no server answers.
+    async fn committed(&self, begun: &Begun) -> Result<Fate, sqlx::Error> {
         const STATUS: &str = concat!(
             "SELECT server.standby, server.system, server.timeline, pg_xact_status($1::text::xid8) AS status FROM ",
             server!()
@@ -187,9 +199,10 @@ impl ServerPen {
                 // In another history the same number is another's.
                 let told = status.filter(|_| server == begun.server);
                 match told.as_deref() {
-                    Some("committed") => return Ok(Some(connection)),
+                    Some("committed") => return Ok(Fate::Committed(Box::new(connection))),
+                    Some("aborted") => return Ok(Fate::Aborted),
                     Some("in progress") => {}
-                    _ => return Ok(None),
+                    _ => return Ok(Fate::Untold),
                 }
             }
             sleep(ASK_EVERY).await;

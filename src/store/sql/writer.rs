@@ -277,6 +277,7 @@ fn shared(error: &Arc<StoreError>) -> StoreError {
         StoreError::Unavailable { doing, .. } => {
             StoreError::Unavailable { doing, source: Some(Box::new(Arc::clone(error))) }
         }
+        StoreError::Undecided(what) => StoreError::Undecided(what),
         StoreError::Inconsistent(what) => StoreError::Inconsistent(what.clone()),
         StoreError::Replaced(what) => StoreError::Replaced(what),
         StoreError::Unusable(what) => StoreError::Unusable(what.clone()),

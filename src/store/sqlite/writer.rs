@@ -65,8 +65,9 @@ impl Pen for FilePen {
         let others = self.data_version.replace(data_version).is_some_and(|before| before != data_version);
         let changes = batch.run(&mut held.connection, epoch, Guard::Operations).map_err(failed("writing"))?;
         held.connection.all("COMMIT", &[]).map_err(failed("committing"))?;
-        // What went into a file that was taken away meanwhile is not acknowledged, for nobody will find it there.
-        self.place.check(opened)?;
+        // What went into a file that was taken away meanwhile is not acknowledged, for nobody will find it there; unless it
+        // is put back, and then it is done.
+        self.place.check(opened).map_err(|_| StoreError::Undecided("its file was taken away meanwhile"))?;
         self.held = Some(held);
         Ok(Committed { epoch, changes, others })
     }
