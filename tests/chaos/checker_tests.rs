@@ -321,3 +321,17 @@ fn a_token_without_permissions_ends_with_its_user_alone() {
     assert_eq!(shown_after(false), 0, "a change of what he may do does not make it stale");
     assert_eq!(shown_after(true), 1);
 }
+
+#[test]
+fn who_has_gone_on_to_another_token_need_not_be_told() {
+    let untold = |rests_on_it: bool| {
+        let mut story = Story::new().row(5, "w", Touch::role(0)).seen(5).seen(12);
+        let ticket = |pv, roles: &[Touch]| Arc::new(Ticket { owner: "u0".to_owned(), pv, rests_on: roles.to_vec() });
+        let next = if rests_on_it { vec![Touch::role(0)] } else { vec![Touch::role(1)] };
+        let tokens = vec![(ms(4000), ticket(0, &[Touch::role(0)])), (ms(5500), ticket(4, &next))];
+        story.0.connections.push(Connection { replica: 0, ended: ms(12000), tokens, told: Vec::new() });
+        check(&story.0, &BOUNDS).count(Broken::Untold)
+    };
+    assert_eq!(untold(false), 0);
+    assert!(untold(true) > 0);
+}

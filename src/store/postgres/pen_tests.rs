@@ -17,12 +17,12 @@ fn a_commit_that_was_not_answered_is_asked_for() {
         begun
     };
     let done = begun(&pen, "COMMIT");
-    assert!(pen.wait(pen.committed(&done)).unwrap().is_some(), "it was done");
+    assert!(matches!(pen.wait(pen.committed(&done)).unwrap(), Fate::Committed(_)), "it was done");
     let undone = begun(&pen, "ROLLBACK");
-    assert!(pen.wait(pen.committed(&undone)).unwrap().is_none(), "it was not");
+    assert!(matches!(pen.wait(pen.committed(&undone)).unwrap(), Fate::Aborted), "it was not");
     // Another history has the same number for another transaction.
     let elsewhere = Begun { server: None, ..done };
-    assert!(pen.wait(pen.committed(&elsewhere)).unwrap().is_none(), "nobody can tell");
+    assert!(matches!(pen.wait(pen.committed(&elsewhere)).unwrap(), Fate::Untold), "nobody can tell");
 }
 
 #[test]

@@ -256,6 +256,39 @@ impl Work for Panicking {
     }
 }
 
+/// Takes the database away over its own commit.
+struct TakenAway {
+    from: std::path::PathBuf,
+    to: std::path::PathBuf,
+}
+
+impl Work for TakenAway {
+    type Answer = ();
+
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<(), Fault> {
+        transaction.execute("INSERT INTO settings (name, value) VALUES ('gone', 'yes')", vec![])?;
+        std::fs::rename(&self.from, &self.to).unwrap();
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_its_file_was_taken_away_over_is_neither_done_nor_undone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (from, to) = (directory.path().join("here"), directory.path().join("there"));
+    std::fs::create_dir(&from).unwrap();
+    let store = started(&from.join("permcast.db"), options()).await;
+    let lost = store.queue().write(TakenAway { from: from.clone(), to: to.clone() }).await;
+    assert!(matches!(lost, Err(Fault::Store(StoreError::Undecided(_)))), "{lost:?}");
+    let refused = store.write(unit(vec![add_user("ben")])).await;
+    assert!(
+        matches!(refused, Err(WriteError::Store(StoreError::Replaced(_)))),
+        "before the commit it is known: {refused:?}"
+    );
+    std::fs::rename(&to, &from).unwrap();
+    assert_eq!(store.ensure_setting("gone", "no").await.unwrap(), "yes", "it is back, and so is what was done");
+}
+
 #[tokio::test]
 async fn a_writer_that_dies_is_known_to_be_dead() {
     let directory = tempfile::tempdir().unwrap();
