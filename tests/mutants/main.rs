@@ -80,7 +80,7 @@ const OWN_VERSION: &str = concat!("version = \"", env!("CARGO_PKG_VERSION"), "+m
 
 fn with_own_version(manifest: &str) -> String {
     let (before, after) = manifest.split_once("name = \"permcast\"").expect("the package has a name");
-    let after = after.replacen(VERSION, &OWN_VERSION, 1);
+    let after = after.replacen(VERSION, OWN_VERSION, 1);
     format!("{before}name = \"permcast\"{after}")
 }
 

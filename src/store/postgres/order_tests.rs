@@ -31,7 +31,7 @@ impl CommitListener for Deaf {
 
 async fn store(database: &Database) -> Arc<PostgresStore> {
     let options = StoreOptions {
-        id_rest: Duration::from_secs(60),
+        id_rest: Duration::from_mins(1),
         refresh_grace: Duration::from_secs(10),
         deadline: Duration::from_secs(30),
         listener: Arc::new(Deaf),

@@ -296,8 +296,8 @@ fn why_not(error: &sqlx::Error) -> String {
 mod tests {
     use super::*;
 
-    fn server(system: i64, timeline: i64) -> Option<Server> {
-        Some(Server { system, timeline })
+    fn server(system: i64, timeline: i64) -> Server {
+        Server { system, timeline }
     }
 
     #[test]
@@ -311,10 +311,13 @@ mod tests {
     #[test]
     fn an_older_history_is_not_gone_back_to() {
         let place = Place::new("postgres://db/perms", Duration::ZERO).unwrap();
-        assert!(place.recognise(server(7, 1)).is_ok());
-        assert!(place.recognise(server(7, 2)).is_ok(), "a standby was promoted");
-        assert!(matches!(place.recognise(server(7, 1)), Err(StoreError::Replaced(_))), "the old primary is back");
+        assert!(place.recognise(Some(server(7, 1))).is_ok());
+        assert!(place.recognise(Some(server(7, 2))).is_ok(), "a standby was promoted");
+        assert!(matches!(place.recognise(Some(server(7, 1))), Err(StoreError::Replaced(_))), "the old primary is back");
         assert!(matches!(place.recognise(None), Err(StoreError::Replaced(_))), "a standby");
-        assert!(place.recognise(server(8, 1)).is_ok(), "another server begins to count anew: the log itself tells");
+        assert!(
+            place.recognise(Some(server(8, 1))).is_ok(),
+            "another server begins to count anew: the log itself tells"
+        );
     }
 }

@@ -122,6 +122,7 @@ fn shell(folder: &Path, script: &str, port: u16) -> Command {
     command
 }
 
+#[expect(clippy::zombie_processes, reason = "the keeper outlives whoever starts it")]
 fn start(folder: &Path) -> u16 {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let started = shell(
