@@ -52,9 +52,6 @@ pub const FLOOR_ENTRIES_MAX: usize = 2_000_000;
 /// Rows of one read of the log's tail: bounds its memory and the time that it holds the feed.
 pub const TAIL_PAGE_ROWS: u32 = 10_000;
 
-/// Depth of role inclusion that is followed; far above any that people can keep in mind.
-pub const INCLUSION_DEPTH_MAX: u32 = 64;
-
 /// Permissions of one role, inclusions of one role, direct grants of one user.
 pub const GRANTS_MAX: usize = 1000;
 
