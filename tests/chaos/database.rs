@@ -144,7 +144,7 @@ pub(crate) async fn epoch(reader: &mut Reader) -> String {
 }
 
 pub(crate) async fn log(reader: &mut Reader) -> Vec<Row> {
-    let sql = "SELECT CAST(seq AS text), actor, kind, target, effect FROM changes ORDER BY seq";
+    let sql = "SELECT CAST(seq AS text), actor, kind, target, effect FROM changes ORDER BY changes.seq";
     let rows = reader.rows(sql).await.unwrap();
     let read = |row: Vec<String>| match <[String; 5]>::try_from(row).expect("five columns") {
         [seq, actor, kind, target, effect] => Row {
