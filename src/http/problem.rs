@@ -313,6 +313,9 @@ mod tests {
         assert_eq!(status, 503);
         assert_eq!(headers.get(header::RETRY_AFTER).unwrap(), "1");
         assert!(!body.to_string().contains("secret") && !body.to_string().contains("insert"));
+        let (status, _, body) = shown(StoreError::Undecided("its file is gone").into()).await;
+        assert_eq!(status, 500);
+        assert!(body["detail"].as_str().unwrap().contains("look whether it was"), "it may have been done: {body}");
         let (status, _, body) = shown(StoreError::Inconsistent("role 7 of nobody".into()).into()).await;
         assert_eq!(status, 500);
         assert!(!body.to_string().contains("role 7"));

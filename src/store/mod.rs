@@ -53,7 +53,7 @@ pub enum StoreError {
     Unusable(String),
 }
 
-/// Why a write was not done. Nothing of it was.
+/// Why a write was not done. Nothing of it was, except where [`StoreError::Undecided`] says that nobody knows.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// A rule of the whole forbids it.
