@@ -5,13 +5,14 @@
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Instant;
 
+use permcast::domain::pace::Rate;
 use permcast::domain::{
     Change, Effect, Floors, RoleName, Seq, SessionId, Stamp, Target, TenantName, Timestamp, UserId,
 };
-use permcast::hub::{Connection, Footing, Holder, Hub, Limits};
+use permcast::hub::{Connection, Footing, Holder, Hub, Limits, Sleeper};
 use permcast::runtime::SystemClock;
 
 const ROUNDS: u64 = 201;
@@ -48,7 +49,8 @@ fn main() {
     for connections in [1_000u64, 10_000, 100_000] {
         println!("{connections} connections, each of a user of its own with 5 roles");
         let floors = Arc::new(Floors::new(1, 2_000_000));
-        let limits = Limits { total: usize::MAX, per_tenant: usize::MAX, ..Limits::default() };
+        let handshakes = Rate::per_second(u32::MAX);
+        let limits = Limits { total: usize::MAX, per_tenant: usize::MAX, handshakes, ..Limits::default() };
         let hub = Hub::new(Arc::clone(&floors), Arc::new(SystemClock), limits);
         let user = |number: u64| -> UserId { format!("user-{number}").parse().expect("a name") };
         let (before, begun) = (memory(), Instant::now());
@@ -80,8 +82,10 @@ fn main() {
         measure("telling a role that all have", |_| {
             tell(Target::Role { tenant: tenant.clone(), role: roles[4].clone() });
         });
-        let mut context = Context::from_waker(Waker::noop());
-        let told = all.iter().filter(|connection| matches!(connection.poll_mail(&mut context), Poll::Ready(_))).count();
+        let told = all
+            .iter()
+            .filter(|connection| matches!(connection.poll_mail(Sleeper::Task(Waker::noop())), Poll::Ready(_)))
+            .count();
         assert_eq!(told as u64, connections, "all were told");
         let begun = Instant::now();
         drop(all);

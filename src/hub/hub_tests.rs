@@ -3,8 +3,9 @@ use std::task::Waker;
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::floors::Folded;
 use crate::domain::floors::Freshness;
-use crate::domain::{Basis, Boottime, RoleName, Seq};
+use crate::domain::{Basis, Boottime, Change, Effect, RoleName, Seq, Target, Timestamp};
 
 struct Still;
 
@@ -62,7 +63,7 @@ fn connect(hub: &Arc<Hub>, user: &str, token: u64, roles: &[&str]) -> Connection
 }
 
 fn mail(connection: &Connection) -> Mail {
-    match connection.poll_mail(&mut Context::from_waker(Waker::noop())) {
+    match connection.poll_mail(Sleeper::Task(Waker::noop())) {
         Poll::Ready(mail) => mail,
         Poll::Pending => Mail::default(),
     }
@@ -77,7 +78,7 @@ fn the_delay_is_the_number_of_own_connections_by_our_share_of_the_budget() {
     // Two changes, ten connections touched by both, one of them by a change of its own.
     hub.tell(&[role_change(2, "a"), role_change(3, "b"), user_change(4, "u0")], 1);
     let notices: Vec<Notice> = connections.iter().map(|connection| mail(connection).notice.unwrap()).collect();
-    assert_eq!(notices[0].refresh_within, Duration::from_millis(200));
+    assert_eq!(notices[0].refresh_within, Duration::ZERO, "his own change alone could not wait either");
     assert_eq!((notices[0].stamp, notices[0].reason), (stamp(4), Reason::Role));
     assert_eq!((notices[1].stamp, notices[1].refresh_within), (stamp(3), Duration::from_millis(200)));
     hub.tell(&[user_change(5, "u1")], 1);
@@ -195,6 +196,21 @@ fn a_change_is_answered_for() {
     cleo.settled(stamp(3));
     assert_eq!((counts(3), counts(2)), ((2, 2, 2), (1, 1, 1)));
     assert_eq!(hub.take_receipts(1, 10).len(), 2);
+}
+
+#[test]
+fn several_changes_of_one_thing_are_told_at_once_and_each_is_answered_for() {
+    let hub = hub();
+    let (ben, cleo) = (connect(&hub, "ben", 2, &["a"]), connect(&hub, "cleo", 3, &["a"]));
+    let counts = |seq| {
+        let receipt = hub.receipt(stamp(seq));
+        (receipt.affected, receipt.notified)
+    };
+    hub.tell(&[role_change(4, "a"), role_change(3, "a")], 1);
+    assert_eq!((counts(3), counts(4)), ((1, 0), (2, 0)), "cleo's token was made after the first of them");
+    assert_eq!([&ben, &cleo].map(|connection| mail(connection).notice.unwrap().stamp), [stamp(4); 2]);
+    [&ben, &cleo].into_iter().for_each(|connection| connection.told(stamp(4)));
+    assert_eq!((counts(3), counts(4)), ((1, 1), (2, 2)));
 }
 
 #[test]

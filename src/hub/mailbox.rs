@@ -4,9 +4,12 @@
 //! widest reason, the shortest delay. The end of the session beats it.
 
 use std::sync::PoisonError;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
+use super::bell::{Asleep, Sleeper};
 use crate::domain::sync::{Mutex, MutexGuard};
 use crate::domain::{Effect, Stamp, Timestamp};
 use crate::protocol::socket::Reason;
@@ -80,13 +83,16 @@ const OWED_MAX: usize = 64;
 /// How one connection stands with changes that touched it: the numbers of those that came further just now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
-    pub(super) notified: Vec<Stamp>,
-    pub(super) refreshed: Vec<Stamp>,
+    pub(super) notified: Stamps,
+    pub(super) refreshed: Stamps,
 }
 
-/// The mailbox without its lock and waker: pure.
+/// Mostly one.
+type Stamps = SmallVec<[Stamp; 2]>;
+
+/// The mailbox without its lock and who sleeps: pure.
 #[derive(Debug, Default)]
-struct Pending {
+pub(super) struct Pending {
     mail: Mail,
     locked: bool,
     /// Whether an end was put in, also after it was taken out.
@@ -97,12 +103,12 @@ struct Pending {
     told: Stamp,
     /// The version that its token has reached.
     reached: Stamp,
-    owed: Vec<Owed>,
+    owed: SmallVec<[Owed; 1]>,
 }
 
 impl Pending {
-    fn owe(&mut self, stamp: Stamp) -> Progress {
-        let mut progress = Progress::default();
+    /// A change has touched it.
+    pub(super) fn owe(&mut self, stamp: Stamp, progress: &mut Progress) {
         let notified = stamp <= self.told.max(self.reached);
         if notified {
             progress.notified.push(stamp);
@@ -115,14 +121,20 @@ impl Pending {
             }
             self.owed.push(Owed { stamp, notified });
         }
-        progress
     }
 
-    fn lift(&mut self, notice: Notice, again: bool) {
+    /// Its token must reach a later version. Nothing happens where the client was told so before, except `again`.
+    pub(super) fn lift(&mut self, notice: Notice, again: bool) {
         self.lifted = self.lifted.max(notice.stamp);
         if again || notice.stamp > self.told {
             self.mail.notice = Some(self.mail.notice.map_or(notice, |pending| pending.merged(notice)));
         }
+    }
+
+    /// The session is over.
+    pub(super) fn end(&mut self, effect: Effect) {
+        self.ended = true;
+        self.mail.over.get_or_insert(effect);
     }
 
     fn told(&mut self, stamp: Stamp) -> Progress {
@@ -139,11 +151,15 @@ impl Pending {
     /// The token was found fresh, so it owes nothing that was raised until then.
     fn settle(&mut self, reached: Stamp) -> Progress {
         self.reached = self.reached.max(reached);
-        let owed = std::mem::take(&mut self.owed);
-        Progress {
-            notified: owed.iter().filter(|owed| !owed.notified).map(|owed| owed.stamp).collect(),
-            refreshed: owed.iter().map(|owed| owed.stamp).collect(),
+        let mut progress = Progress::default();
+        // Room that was needed once is needed again.
+        for owed in self.owed.drain(..) {
+            if !owed.notified {
+                progress.notified.push(owed.stamp);
+            }
+            progress.refreshed.push(owed.stamp);
         }
+        progress
     }
 
     fn lock(&mut self, lock: Lock) {
@@ -158,7 +174,7 @@ impl Pending {
 #[derive(Debug, Default)]
 struct Inner {
     pending: Pending,
-    waker: Option<Waker>,
+    asleep: Option<Asleep>,
 }
 
 /// One connection's mailbox. Many may put in, one task takes out.
@@ -171,28 +187,15 @@ impl Mailbox {
     }
 
     /// Puts something in and wakes the task if that left it something to do.
-    fn put<T>(&self, change: impl FnOnce(&mut Pending) -> T) -> T {
+    pub(super) fn put<T>(&self, change: impl FnOnce(&mut Pending) -> T) -> T {
         let mut inner = self.inner();
         let answer = change(&mut inner.pending);
-        let waker = if inner.pending.mail.is_empty() { None } else { inner.waker.take() };
+        let asleep = if inner.pending.mail.is_empty() { None } else { inner.asleep.take() };
         drop(inner);
-        if let Some(waker) = waker {
-            waker.wake();
+        if let Some(asleep) = asleep {
+            asleep.wake();
         }
         answer
-    }
-
-    /// Its token must reach a later version. Nothing happens where the client was told so before, except `again`.
-    pub(super) fn lift(&self, notice: Notice, again: bool) {
-        self.put(|pending| pending.lift(notice, again));
-    }
-
-    /// The session is over.
-    pub(super) fn end(&self, effect: Effect) {
-        self.put(|pending| {
-            pending.ended = true;
-            pending.mail.over.get_or_insert(effect);
-        });
     }
 
     /// A newer connection took its place.
@@ -215,11 +218,6 @@ impl Mailbox {
         pending.ended || pending.lifted.max(pending.told) > stamp
     }
 
-    /// A change has touched it.
-    pub(super) fn owe(&self, stamp: Stamp) -> Progress {
-        self.inner().pending.owe(stamp)
-    }
-
     /// The client was told to reach `stamp`.
     pub(super) fn told(&self, stamp: Stamp) -> Progress {
         self.inner().pending.told(stamp)
@@ -230,14 +228,11 @@ impl Mailbox {
         self.inner().pending.settle(reached)
     }
 
-    /// Takes everything out, or asks to be woken when there is something. For one task.
-    pub fn poll_take(&self, context: &mut Context<'_>) -> Poll<Mail> {
+    /// Takes everything out; where there is nothing, notes who is to be woken when there is. For one task.
+    pub fn poll_take(&self, sleeper: Sleeper<'_>) -> Poll<Mail> {
         let mut inner = self.inner();
         if inner.pending.mail.is_empty() {
-            match &mut inner.waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                none => *none = Some(context.waker().clone()),
-            }
+            Asleep::note(&mut inner.asleep, sleeper);
             return Poll::Pending;
         }
         Poll::Ready(std::mem::take(&mut inner.pending.mail))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Wake;
+use std::task::{Wake, Waker};
 
 use loom::thread;
 
@@ -28,7 +28,15 @@ impl Wake for Woken {
     }
 }
 
-type Take = fn(&Mailbox, &mut Context<'_>) -> Poll<Mail>;
+fn lift(mailbox: &Mailbox, notice: Notice, again: bool) {
+    mailbox.put(|pending| pending.lift(notice, again));
+}
+
+fn end(mailbox: &Mailbox, effect: Effect) {
+    mailbox.put(|pending| pending.end(effect));
+}
+
+type Take = fn(&Mailbox, Sleeper<'_>) -> Poll<Mail>;
 
 /// A task that sleeps when there is nothing, beside those who put in: the mail that it took, in order.
 fn task_beside(puts: [fn(&Mailbox); 2], take: Take) -> Vec<Mail> {
@@ -41,7 +49,7 @@ fn task_beside(puts: [fn(&Mailbox); 2], take: Take) -> Vec<Mail> {
     let waker = Waker::from(Arc::clone(&woken));
     let mut taken = Vec::new();
     let go_on = |taken: &mut Vec<Mail>| {
-        while let Poll::Ready(mail) = take(&mailbox, &mut Context::from_waker(&waker)) {
+        while let Poll::Ready(mail) = take(&mailbox, Sleeper::Task(&waker)) {
             if let Some(notice) = mail.notice {
                 let _ = mailbox.told(notice.stamp);
             }
@@ -61,7 +69,8 @@ fn task_beside(puts: [fn(&Mailbox); 2], take: Take) -> Vec<Mail> {
 }
 
 fn changes_beside(take: Take) {
-    let mails = task_beside([|mailbox| mailbox.lift(notice(1), false), |mailbox| mailbox.lift(notice(2), false)], take);
+    let mails =
+        task_beside([|mailbox| lift(mailbox, notice(1), false), |mailbox| lift(mailbox, notice(2), false)], take);
     let told: Vec<Stamp> = mails.iter().filter_map(|mail| mail.notice).map(|notice| notice.stamp).collect();
     assert!(told.is_sorted_by(|a, b| a < b), "something older came after: {told:?}");
     assert_eq!(told.last(), Some(&stamp(2)));
@@ -77,12 +86,12 @@ fn no_wake_up_is_lost_and_nothing_older_comes_after() {
 #[should_panic(expected = "asleep beside what is to be told")]
 fn who_falls_asleep_in_two_steps_loses_a_wake_up() {
     explore(|| {
-        changes_beside(|mailbox, context| {
+        changes_beside(|mailbox, sleeper| {
             if mailbox.inner().pending.mail.is_empty() {
-                mailbox.inner().waker = Some(context.waker().clone());
+                Asleep::note(&mut mailbox.inner().asleep, sleeper);
                 return Poll::Pending;
             }
-            mailbox.poll_take(context)
+            mailbox.poll_take(sleeper)
         });
     });
 }
@@ -91,7 +100,7 @@ fn who_falls_asleep_in_two_steps_loses_a_wake_up() {
 fn the_end_of_a_session_beats_all() {
     explore(|| {
         let puts: [fn(&Mailbox); 2] =
-            [|mailbox| mailbox.end(Effect::SignedOut), |mailbox| mailbox.lift(notice(2), false)];
+            [|mailbox| end(mailbox, Effect::SignedOut), |mailbox| lift(mailbox, notice(2), false)];
         let mails = task_beside(puts, Mailbox::poll_take);
         assert!(mails.iter().any(|mail| mail.over == Some(Effect::SignedOut)), "the end was not told: {mails:?}");
     });
@@ -101,7 +110,7 @@ fn the_end_of_a_session_beats_all() {
 fn the_first_end_is_the_one_that_is_told() {
     explore(|| {
         let puts: [fn(&Mailbox); 2] =
-            [|mailbox| mailbox.end(Effect::Suspended), |mailbox| mailbox.end(Effect::SignedOut)];
+            [|mailbox| end(mailbox, Effect::Suspended), |mailbox| end(mailbox, Effect::SignedOut)];
         let mails = task_beside(puts, Mailbox::poll_take);
         assert!(mails.iter().all(|mail| mail.over.is_some()) && !mails.is_empty());
     });

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Wake;
+use std::task::{Wake, Waker};
 
 use proptest::prelude::*;
 
@@ -29,8 +29,22 @@ fn notice(seq: u64, reason: Reason, within_ms: u64) -> Notice {
     }
 }
 
+fn lift(mailbox: &Mailbox, notice: Notice, again: bool) {
+    mailbox.put(|pending| pending.lift(notice, again));
+}
+
+fn end(mailbox: &Mailbox, effect: Effect) {
+    mailbox.put(|pending| pending.end(effect));
+}
+
+fn owe(mailbox: &Mailbox, stamp: Stamp) -> Progress {
+    let mut progress = Progress::default();
+    mailbox.put(|pending| pending.owe(stamp, &mut progress));
+    progress
+}
+
 fn take(mailbox: &Mailbox) -> Option<Mail> {
-    match mailbox.poll_take(&mut Context::from_waker(Waker::noop())) {
+    match mailbox.poll_take(Sleeper::Task(Waker::noop())) {
         Poll::Ready(mail) => Some(mail),
         Poll::Pending => None,
     }
@@ -39,9 +53,9 @@ fn take(mailbox: &Mailbox) -> Option<Mail> {
 #[test]
 fn a_burst_is_one_notice() {
     let mailbox = Mailbox::default();
-    mailbox.lift(notice(41, Reason::Role, 300), false);
-    mailbox.lift(notice(43, Reason::User, 0), false);
-    mailbox.lift(notice(42, Reason::Role, 200), false);
+    lift(&mailbox, notice(41, Reason::Role, 300), false);
+    lift(&mailbox, notice(43, Reason::User, 0), false);
+    lift(&mailbox, notice(42, Reason::Role, 200), false);
     let mail = take(&mailbox).unwrap();
     assert_eq!(mail.notice, Some(Notice { reason: Reason::Role, ..notice(43, Reason::User, 0) }));
     assert_eq!(take(&mailbox), None);
@@ -50,13 +64,13 @@ fn a_burst_is_one_notice() {
 #[test]
 fn what_was_told_is_not_told_again() {
     let mailbox = Mailbox::default();
-    mailbox.lift(notice(42, Reason::Role, 0), false);
+    lift(&mailbox, notice(42, Reason::Role, 0), false);
     mailbox.told(stamp(42));
     assert_eq!(take(&mailbox), None, "told by comparison at hello while the change came in");
-    mailbox.lift(notice(42, Reason::Role, 0), false);
-    mailbox.lift(notice(41, Reason::Role, 0), false);
+    lift(&mailbox, notice(42, Reason::Role, 0), false);
+    lift(&mailbox, notice(41, Reason::Role, 0), false);
     assert_eq!(take(&mailbox), None);
-    mailbox.lift(notice(42, Reason::Tenant, 0), true);
+    lift(&mailbox, notice(42, Reason::Tenant, 0), true);
     assert_eq!(take(&mailbox).unwrap().notice.unwrap().reason, Reason::Tenant);
 }
 
@@ -65,18 +79,17 @@ fn the_task_is_woken_once_for_many_changes() {
     let mailbox = Mailbox::default();
     let count = Arc::new(Count::default());
     let waker = Waker::from(Arc::clone(&count));
-    let mut context = Context::from_waker(&waker);
-    assert!(mailbox.poll_take(&mut context).is_pending());
+    assert!(mailbox.poll_take(Sleeper::Task(&waker)).is_pending());
     mailbox.lock(Lock::Open { within: Duration::ZERO });
     assert_eq!(count.0.load(Ordering::Relaxed), 0, "it was not locked, so nothing has changed");
     for seq in 1..10 {
-        mailbox.lift(notice(seq, Reason::User, 0), false);
+        lift(&mailbox, notice(seq, Reason::User, 0), false);
     }
     assert_eq!(count.0.load(Ordering::Relaxed), 1);
-    assert!(mailbox.poll_take(&mut context).is_ready());
-    assert!(mailbox.poll_take(&mut context).is_pending());
-    mailbox.end(Effect::Suspended);
-    mailbox.end(Effect::Deleted);
+    assert!(mailbox.poll_take(Sleeper::Task(&waker)).is_ready());
+    assert!(mailbox.poll_take(Sleeper::Task(&waker)).is_pending());
+    end(&mailbox, Effect::Suspended);
+    end(&mailbox, Effect::Deleted);
     assert_eq!(count.0.load(Ordering::Relaxed), 2);
     assert_eq!(take(&mailbox).unwrap().over, Some(Effect::Suspended), "the first end is the end");
 }
@@ -84,23 +97,23 @@ fn the_task_is_woken_once_for_many_changes() {
 #[test]
 fn a_receipt_is_open_until_the_token_has_reached_it() {
     let mailbox = Mailbox::default();
-    assert_eq!(mailbox.owe(stamp(42)), Progress::default());
-    assert_eq!(mailbox.owe(stamp(44)), Progress::default());
-    assert_eq!(mailbox.told(stamp(43)).notified, [stamp(42)]);
-    assert_eq!(mailbox.told(stamp(43)).notified, []);
-    assert_eq!(mailbox.owe(stamp(41)).notified, [stamp(41)], "late, but the client knows of a later one");
+    assert_eq!(owe(&mailbox, stamp(42)), Progress::default());
+    assert_eq!(owe(&mailbox, stamp(44)), Progress::default());
+    assert_eq!(mailbox.told(stamp(43)).notified[..], [stamp(42)]);
+    assert_eq!(mailbox.told(stamp(43)).notified[..], []);
+    assert_eq!(owe(&mailbox, stamp(41)).notified[..], [stamp(41)], "late, but the client knows of a later one");
     let settled = mailbox.settle(stamp(50));
-    assert_eq!(settled.notified, [stamp(44)], "it refreshed before it was told, so it need not be told");
-    assert_eq!(settled.refreshed, [stamp(42), stamp(44), stamp(41)]);
-    let late = mailbox.owe(stamp(45));
-    assert_eq!((late.notified, late.refreshed), (vec![stamp(45)], vec![stamp(45)]));
+    assert_eq!(settled.notified[..], [stamp(44)], "it refreshed before it was told, so it need not be told");
+    assert_eq!(settled.refreshed[..], [stamp(42), stamp(44), stamp(41)]);
+    let late = owe(&mailbox, stamp(45));
+    assert_eq!((&late.notified[..], &late.refreshed[..]), (&[stamp(45)][..], &[stamp(45)][..]));
 }
 
 #[test]
 fn what_a_connection_owes_is_bounded() {
     let mailbox = Mailbox::default();
     for seq in 1..=2 * OWED_MAX as u64 {
-        mailbox.owe(stamp(seq));
+        owe(&mailbox, stamp(seq));
     }
     assert_eq!(mailbox.settle(Stamp::NEVER).refreshed.len(), OWED_MAX);
 }
@@ -115,7 +128,7 @@ proptest! {
         let mailbox = Mailbox::default();
         mailbox.told(stamp(told));
         for &notice in &notices {
-            mailbox.lift(notice, false);
+            lift(&mailbox, notice, false);
         }
         let later: Vec<&Notice> = notices.iter().filter(|notice| notice.stamp > stamp(told)).collect();
         let expected = later.iter().map(|notice| notice.stamp).max().map(|highest| Notice {

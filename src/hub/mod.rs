@@ -5,19 +5,22 @@
 //! and cache; a connection's task registers first and compares its token with the floors second, so that a change between
 //! the two is seen at least once.
 
+mod bell;
 mod frames;
 mod look;
 mod mailbox;
 mod receipts;
 mod registry;
 mod seats;
+mod tell;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
+pub use self::bell::{Bell, Sleeper};
 pub use self::look::{Seen, Told};
 pub use self::mailbox::{Lock, Mail, Mailbox, Notice};
 pub use self::registry::{ConnectionId, Footing, Holder};
@@ -26,12 +29,12 @@ pub use self::seats::{Full, Limits, Seat, Totals};
 use self::frames::Frames;
 use self::mailbox::Progress;
 use self::receipts::Receipts;
-use self::registry::{Entry, Key, Shard, Slot};
+use self::registry::{Key, Shard, Slot};
 use self::seats::Seats;
-use crate::domain::floors::{FloorKey, Folded};
+use crate::domain::floors::FloorKey;
 use crate::domain::records::LockdownRecord;
 use crate::domain::sync::{Mutex, MutexGuard};
-use crate::domain::{Change, Clock, Effect, Floors, SessionId, Stamp, Target, TenantName, Timestamp, UserId};
+use crate::domain::{Clock, Floors, SessionId, Stamp, TenantName, UserId};
 use crate::protocol::bus::Receipt;
 use crate::protocol::frame::TextFrame;
 use crate::protocol::socket::Reason;
@@ -54,40 +57,6 @@ pub struct Hub {
     frames: Frames,
     refresh_budget: AtomicU32,
     live_replicas: AtomicU32,
-}
-
-/// What a change does to one connection, found before it is told because the delay depends on how many there are.
-struct Hit {
-    id: ConnectionId,
-    mailbox: Arc<Mailbox>,
-    /// Whether it is told even if it was told this version before: a thin token was told then to read anew what the
-    /// cache holds, now it must be refreshed itself.
-    again: bool,
-    outcome: Outcome,
-}
-
-#[derive(Clone, Copy)]
-enum Outcome {
-    /// Its session is over.
-    End(Effect),
-    /// Its token must reach this.
-    Tell { stamp: Stamp, reason: Reason, at: Timestamp },
-}
-
-impl Outcome {
-    fn merged(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::End(effect), _) | (_, Self::End(effect)) => Self::End(effect),
-            (Self::Tell { stamp, reason, at }, Self::Tell { stamp: stamp_b, reason: reason_b, at: at_b }) => {
-                let (stamp, at) = if stamp_b > stamp { (stamp_b, at_b) } else { (stamp, at) };
-                Self::Tell { stamp, reason: reason.max(reason_b), at }
-            }
-        }
-    }
-
-    fn is_wide(self) -> bool {
-        matches!(self, Self::Tell { reason: Reason::Role | Reason::Tenant | Reason::Everyone, .. })
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -174,55 +143,14 @@ impl Hub {
     }
 
     fn shard(&self, user: FloorKey) -> MutexGuard<'_, Shard> {
-        let number = (user.get() >> 32) as usize % SHARDS;
-        lock(&self.shards[number])
+        lock(self.shard_of(user))
     }
 
-    // Changes.
-
-    /// Tells the connections that these changes touch. Each is told once, however many of them touch it.
-    pub fn tell(&self, changes: &[Change], generation: u16) {
-        let mut hits = Vec::new();
-        for change in changes {
-            self.touch(change, Stamp::new(generation, change.seq), &mut hits);
-        }
-        if changes.len() > 1 {
-            hits.sort_unstable_by_key(|hit| hit.id);
-            hits.dedup_by(|later, kept| {
-                let same = later.id == kept.id;
-                if same {
-                    kept.outcome = kept.outcome.merged(later.outcome);
-                }
-                same
-            });
-        }
-        self.deliver(hits);
+    fn shard_of(&self, user: FloorKey) -> &Mutex<Shard> {
+        &self.shards[(user.get() >> 32) as usize % SHARDS]
     }
 
-    /// Tells a tenant's connections that its floors were folded: whatever is below is stale, thin tokens too.
-    pub fn tell_folded(&self, folded: &Folded) {
-        let key = Key::tenant(self.floors.tenant_key(&folded.tenant));
-        self.tell_all_below(folded.stamp, Reason::Tenant, |shard, found| shard.members(key).for_each(found));
-    }
-
-    /// Tells everyone that a new epoch has begun: no token of the former one is fresh.
-    pub fn begin_epoch(&self, generation: u16) {
-        let first = Stamp::new(generation, crate::domain::Seq::ZERO);
-        self.tell_all_below(first, Reason::Everyone, |shard, found| shard.all().for_each(found));
-    }
-
-    fn tell_all_below(&self, stamp: Stamp, reason: Reason, visit: impl Fn(&Shard, &mut dyn FnMut(&Entry))) {
-        let outcome = Outcome::Tell { stamp, reason, at: self.clock.now() };
-        let mut hits = Vec::new();
-        for shard in &self.shards {
-            visit(&lock(shard), &mut |entry| {
-                if entry.footing.token < stamp {
-                    hits.push(Hit { again: entry.footing.thin, ..Hit::new(entry, outcome) });
-                }
-            });
-        }
-        self.deliver(hits);
-    }
+    // The lockdown.
 
     /// A lockdown begins, changes or (`None`) ends.
     pub fn lockdown(&self, lockdown: Option<LockdownRecord>) {
@@ -256,66 +184,6 @@ impl Hub {
         }
     }
 
-    /// Finds whom a change touches, and opens its receipt.
-    fn touch(&self, change: &Change, stamp: Stamp, hits: &mut Vec<Hit>) {
-        let first = hits.len();
-        let mut found =
-            |entry: &Entry| hits.extend(outcome(change, stamp, entry).map(|outcome| Hit::new(entry, outcome)));
-        match &change.target {
-            Target::User { tenant, user } | Target::Session { tenant, user, .. } => {
-                let session = match &change.target {
-                    Target::Session { session, .. } => Some(self.floors.session_key(session)),
-                    _ => None,
-                };
-                let user = self.floors.user_key(user);
-                let key = Key::within(self.floors.tenant_key(tenant), user);
-                let shard = self.shard(user);
-                let entries = shard.members(key);
-                entries.filter(|entry| session.is_none() || session == entry.footing.session).for_each(found);
-            }
-            Target::Role { tenant, role } => {
-                let key = Key::within(self.floors.tenant_key(tenant), self.floors.role_key(role));
-                self.shards.iter().for_each(|shard| lock(shard).members(key).for_each(&mut found));
-            }
-            Target::Tenant { tenant } => {
-                let key = Key::tenant(self.floors.tenant_key(tenant));
-                self.shards.iter().for_each(|shard| lock(shard).members(key).for_each(&mut found));
-            }
-            Target::Everyone => self.shards.iter().for_each(|shard| lock(shard).all().for_each(&mut found)),
-            Target::Keys | Target::Lockdown { .. } => {}
-        }
-        self.open_receipt(stamp, &hits[first..]);
-    }
-
-    fn open_receipt(&self, stamp: Stamp, hits: &[Hit]) {
-        if hits.is_empty() {
-            return;
-        }
-        let mut receipts = lock(&self.receipts);
-        if !receipts.open(stamp) {
-            return;
-        }
-        receipts.affected(stamp, hits.len() as u64);
-        for hit in hits {
-            let progress = hit.mailbox.owe(stamp);
-            receipts.notified(&progress.notified);
-            receipts.refreshed(&progress.refreshed);
-        }
-    }
-
-    fn deliver(&self, hits: Vec<Hit>) {
-        let spread = self.spread(hits.iter().filter(|hit| hit.outcome.is_wide()).count());
-        for Hit { mailbox, again, outcome, .. } in hits {
-            match outcome {
-                Outcome::End(effect) => mailbox.end(effect),
-                Outcome::Tell { stamp, reason, at } => {
-                    let refresh_within = if reason == Reason::User { Duration::ZERO } else { spread };
-                    mailbox.lift(Notice { stamp, reason, refresh_within, at }, again);
-                }
-            }
-        }
-    }
-
     // What goes out.
 
     /// The frame of a notice: of a wide change, the same one for all connections.
@@ -341,32 +209,6 @@ impl Hub {
         receipts.notified(&progress.notified);
         receipts.refreshed(&progress.refreshed);
     }
-}
-
-impl Hit {
-    fn new(entry: &Entry, outcome: Outcome) -> Self {
-        Self { id: entry.id, mailbox: Arc::clone(&entry.mailbox), again: false, outcome }
-    }
-}
-
-/// What a change does to a connection under its key: nothing where its snapshot was read later.
-fn outcome(change: &Change, stamp: Stamp, entry: &Entry) -> Option<Outcome> {
-    let footing = &entry.footing;
-    let reason = match change.target {
-        Target::Session { .. } => None,
-        Target::User { .. } => Some(Reason::User),
-        Target::Role { .. } => Some(Reason::Role),
-        Target::Tenant { .. } => Some(Reason::Tenant),
-        Target::Everyone | Target::Keys | Target::Lockdown { .. } => Some(Reason::Everyone),
-    };
-    let ends = reason.is_none() || (change.effect.ends_sessions() && reason != Some(Reason::Role));
-    if ends && footing.token < stamp {
-        let effect = if change.effect.ends_sessions() { change.effect } else { Effect::SignedOut };
-        return Some(Outcome::End(effect));
-    }
-    // A change of everyone makes a thin token stale, too: it stands for what cannot be known.
-    let position = if reason == Some(Reason::Everyone) { footing.access.min(footing.token) } else { footing.access };
-    reason.filter(|_| position < stamp).map(|reason| Outcome::Tell { stamp, reason, at: change.at })
 }
 
 fn locks_out(lockdown: &LockdownRecord, tenant: &TenantName, footing: &Footing) -> bool {
@@ -411,14 +253,14 @@ impl Connection {
         self.hub.record(&self.mailbox.settle(reached));
     }
 
-    /// What it has yet to be told; pending until there is something.
-    pub fn poll_mail(&self, context: &mut Context<'_>) -> Poll<Mail> {
-        self.mailbox.poll_take(context)
+    /// What it has yet to be told. Pending, and whoever sleeps is woken when there is something.
+    pub fn poll_mail(&self, sleeper: Sleeper<'_>) -> Poll<Mail> {
+        self.mailbox.poll_take(sleeper)
     }
 
     /// What it has yet to be told. Safe to cancel.
     pub async fn mail(&self) -> Mail {
-        std::future::poll_fn(|context| self.poll_mail(context)).await
+        std::future::poll_fn(|context| self.poll_mail(Sleeper::from(&*context))).await
     }
 }
 

@@ -1,13 +1,12 @@
 //! The hub under every order of the feed's and a connection's steps.
 
 use std::sync::Arc;
-use std::task::Context;
 
 use loom::thread;
 
 use super::*;
 use crate::domain::sync::explore;
-use crate::domain::{Basis, Boottime, RoleName, Seq};
+use crate::domain::{Basis, Boottime, Change, Effect, RoleName, Seq, Target, Timestamp};
 
 struct Still;
 
@@ -65,7 +64,7 @@ fn role_change(seq: u64, role: &RoleName) -> Change {
 }
 
 fn is_told(connection: &Connection) -> bool {
-    connection.poll_mail(&mut Context::from_waker(std::task::Waker::noop())).is_ready()
+    connection.poll_mail(Sleeper::Task(std::task::Waker::noop())).is_ready()
 }
 
 fn change_beside(connect: impl Fn(&Arc<Hub>, &RoleName) -> (bool, Connection)) {

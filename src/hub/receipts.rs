@@ -1,6 +1,6 @@
 //! How far each of the last changes has come with this replica's connections.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::domain::{Seq, Stamp};
 use crate::protocol::bus::Receipt;
@@ -13,14 +13,14 @@ struct Row {
     affected: u64,
     notified: u64,
     refreshed: u64,
+    /// Whether it came further since it was last handed out.
+    moved: bool,
 }
 
 /// The last changes, by position.
 #[derive(Debug, Default)]
 pub(super) struct Receipts {
     rows: BTreeMap<Stamp, Row>,
-    /// Those that came further since they were last handed out.
-    moved: BTreeSet<Stamp>,
 }
 
 impl Receipts {
@@ -34,7 +34,6 @@ impl Receipts {
                 return false;
             };
             self.rows.remove(&oldest);
-            self.moved.remove(&oldest);
         }
         self.rows.insert(stamp, Row::default());
         true
@@ -59,7 +58,7 @@ impl Receipts {
     fn count(&mut self, stamp: Stamp, change: impl FnOnce(&mut Row)) {
         if let Some(row) = self.rows.get_mut(&stamp) {
             change(row);
-            self.moved.insert(stamp);
+            row.moved = true;
         }
     }
 
@@ -70,14 +69,11 @@ impl Receipts {
 
     /// Those of one epoch that moved since the last call, the newest first, at most `max`; the rest comes next time.
     pub(super) fn take_moved(&mut self, generation: u16, max: usize) -> Vec<Receipt> {
-        self.moved.retain(|stamp| stamp.generation() == generation);
-        let newest: Vec<Stamp> = self.moved.iter().rev().take(max).copied().collect();
-        newest
-            .into_iter()
-            .map(|stamp| {
-                self.moved.remove(&stamp);
-                self.get(stamp)
-            })
+        let moved = self.rows.iter_mut().rev().take_while(|(stamp, _)| stamp.generation() >= generation);
+        let moved = moved.filter(|(stamp, _)| stamp.generation() == generation);
+        moved
+            .filter_map(|(&stamp, row)| std::mem::take(&mut row.moved).then(|| receipt(stamp, *row)))
+            .take(max)
             .collect()
     }
 }

@@ -185,6 +185,16 @@ impl Shard {
         list.iter().filter_map(|&index| self.entries[index as usize].as_ref())
     }
 
+    /// How many they are.
+    pub(super) fn count(&self, key: Key) -> usize {
+        self.members.get(&key).map_or(0, Vec::len)
+    }
+
+    /// How many there are in all.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
     /// One of them: the first at or after a place, going round.
     pub(super) fn near(&self, place: u64) -> Option<(Slot, &Entry)> {
         let count = self.entries.len();

@@ -16,7 +16,7 @@ use crate::domain::floors::Freshness;
 use crate::domain::limits::SOCKET_MESSAGES;
 use crate::domain::pace::Pace;
 use crate::domain::{Basis, Boottime, Stamp};
-use crate::hub::{Connection, Footing, Holder, Seat};
+use crate::hub::{Connection, Footing, Holder, Seat, Sleeper};
 use crate::protocol::frame::TextFrame;
 use crate::protocol::socket::{CloseCode, ServerMessage, millis};
 use crate::token::Verified;
@@ -88,10 +88,16 @@ impl Driver {
         self.state.deadline()
     }
 
-    /// Something comes from inside the house: mail, or what was looked up. Ready where something happened.
-    pub(super) fn poll_inside(&mut self, context: &mut Context<'_>, out: &mut VecDeque<Out>) -> Poll<()> {
+    /// Something comes from inside the house: mail, of which `sleeper` is told, or what was looked up. Ready where something
+    /// happened.
+    pub(super) fn poll_inside(
+        &mut self,
+        context: &mut Context<'_>,
+        sleeper: Sleeper<'_>,
+        out: &mut VecDeque<Out>,
+    ) -> Poll<()> {
         if let Place::Registered(connection) = &self.place
-            && let Poll::Ready(mail) = connection.poll_mail(context)
+            && let Poll::Ready(mail) = connection.poll_mail(sleeper)
         {
             self.happened(Input::Mail(mail), out);
             return Poll::Ready(());

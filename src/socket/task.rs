@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::driver::{Driver, Out};
 use super::state::Input;
 use super::{Carrier, Sockets};
-use crate::hub::Seat;
+use crate::hub::{Seat, Sleeper};
 use crate::token::Verified;
 
 /// Drives a connection to its end. A token that came with the handshake was identified there.
@@ -36,12 +37,17 @@ pub(super) async fn drive<C: Carrier>(sockets: Arc<Sockets>, seat: Seat, token: 
             }
         };
         tokio::select! {
-            () = poll_fn(|context| driver.poll_inside(context, &mut out)) => {}
+            () = poll_fn(|context| inside(&mut driver, context, &mut out)) => {}
             received = carrier.receive() => driver.received(&received, &mut out),
             () = tick => driver.happened(Input::Tick, &mut out),
             () = &mut drain => driver.happened(Input::Drain, &mut out),
         }
     }
+}
+
+fn inside(driver: &mut Driver, context: &mut Context<'_>, out: &mut VecDeque<Out>) -> Poll<()> {
+    let waker = context.waker().clone();
+    driver.poll_inside(context, Sleeper::Task(&waker), out)
 }
 
 /// Writes what is to go out. One who does not take it is as good as gone: he comes back, and is told at welcome.

@@ -16,7 +16,7 @@ const FLOORS: &str = "domain/floors.rs";
 const APPLIED: &str = "domain/applied.rs";
 const CHANGE: &str = "domain/change.rs";
 const FEED: &str = "feed/state.rs";
-const HUB: &str = "hub/mod.rs";
+const TELL: &str = "hub/tell.rs";
 const REGISTRY: &str = "hub/registry.rs";
 const MAILBOX: &str = "hub/mailbox.rs";
 const SOCKET: &str = "socket/state.rs";
@@ -63,9 +63,9 @@ pub(crate) const BUGS: &[Bug] = &[
         "<<said.target == change.target && said.effect == change.effect>>", "true"),
     bug("a gap is no reason to read the log", FEED,
         "Plan { apply, applied: self.applied, fetch: <<self.lacks_some()>>", "false"),
-    bug("a role's change is told to one shard", HUB,
-        "self.floors.role_key(role));\n                <<self.shards.iter()>>", "self.shards[..1].iter()"),
-    bug("an epoch that begins is told to nobody", HUB,
+    bug("a change is told to one shard", TELL,
+        "for shard in <<reach.shards>> {", "&reach.shards[..reach.shards.len().min(1)]"),
+    bug("an epoch that begins is told to nobody", TELL,
         "if <<entry.footing.token < stamp>>", "entry.footing.token < stamp && stamp.seq().get() > 0"),
     bug("what moves up in a list is not told its place", REGISTRY,
         "<<known.1 = place>>", "()"),
@@ -74,7 +74,7 @@ pub(crate) const BUGS: &[Bug] = &[
     bug("of two notices the lower version is told", MAILBOX,
         "if <<other.stamp > self.stamp>>", "other.stamp < self.stamp"),
     bug("who sleeps is not woken", MAILBOX,
-        "<<waker.wake()>>", "drop(waker)"),
+        "<<asleep.wake()>>", "drop(asleep)"),
     bug("who was told once is never told again", MAILBOX,
         "if <<again || notice.stamp > self.told>>", "again || self.told == Stamp::NEVER"),
     bug("who was told and does not refresh may stay", LIVE,

@@ -464,9 +464,9 @@ impl World {
                 let token = &self.tokens[client.token];
                 let basis = verified(replica, token, client.token);
                 let stale = replica.floors.freshness(&basis) != Freshness::Fresh;
-                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                let nobody = permcast::hub::Sleeper::Task(std::task::Waker::noop());
                 if let Some(connection) = &client.connection
-                    && let std::task::Poll::Ready(mail) = connection.poll_mail(&mut context)
+                    && let std::task::Poll::Ready(mail) = connection.poll_mail(nobody)
                 {
                     client.told |= mail.over.is_some() || mail.notice.is_some();
                 }

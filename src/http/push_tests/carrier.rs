@@ -130,12 +130,14 @@ async fn what_breaks_the_standard_is_closed(over: Over) {
     for code in [0, 999, 1004, 1005, 1006, 1016, 1100, 2999, 5000, 65_535_u16] {
         cases.push(("a code that is not for closing", frame(CLOSE, &code.to_be_bytes()), 1002));
     }
-    for (what, bytes, code) in cases {
+    // At the same time, for each lingers before it is over.
+    let each = cases.into_iter().map(async |(what, bytes, code)| {
         let (mut raw, _) = Raw::open(&server, "").await;
         raw.send(&bytes).await;
         assert_eq!(raw.closed().await, code, "{what}");
         raw.ended().await;
-    }
+    });
+    futures_util::future::join_all(each).await;
 }
 
 async fn a_message_may_come_in_parts_with_pings_in_between(over: Over) {

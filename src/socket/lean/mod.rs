@@ -58,6 +58,7 @@ pub fn accept<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         socket,
         worker: Rc::clone(worker),
         alarm: None,
+        rings: 0,
         driver,
         inbound: (!ahead.is_empty()).then(|| Box::new(Inbound::new(ahead))),
         outbound: Some(Box::new(outbound)),
@@ -69,7 +70,10 @@ pub fn accept<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 struct Lean<S> {
     socket: S,
     worker: Rc<Worker>,
+    /// What the thread knows it by: from its first poll on.
     alarm: Option<Alarm>,
+    /// When the alarm rings.
+    rings: u64,
     driver: Driver,
     /// What came and is no message yet.
     inbound: Option<Box<Inbound>>,
@@ -101,8 +105,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Lean<S> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        let now = this.worker.sockets.clock.boottime();
+        let alarm = *this.alarm.get_or_insert_with(|| this.worker.join(context.waker().clone()));
         let mut outbound = this.outbound.take().map(|outbound| *outbound).unwrap_or_default();
-        while let Poll::Ready(step) = this.step(context, &mut outbound) {
+        while let Poll::Ready(step) = this.step(context, alarm, now, &mut outbound) {
             if step.is_none() {
                 this.driver.leave();
                 let _ = Pin::new(&mut this.socket).poll_shutdown(context);
@@ -113,8 +119,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Lean<S> {
         if !outbound.is_empty() {
             this.outbound = Some(Box::new(outbound));
         }
-        let alarm = *this.alarm.get_or_insert_with(|| this.worker.join(context.waker().clone()));
-        this.worker.set(alarm, context.waker(), at);
+        this.rings = this.worker.set(alarm, this.rings, now, at);
         Poll::Pending
     }
 }
@@ -123,10 +128,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Lean<S> {
 type Step = Option<()>;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
-    fn now(&self) -> Boottime {
-        self.worker.sockets.clock.boottime()
-    }
-
     /// When it is to be woken at the latest.
     fn deadline(&self, outbound: &Outbound) -> Option<Boottime> {
         match self.phase {
@@ -138,27 +139,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
     }
 
     /// Writes what is to be written, then takes in one thing that happened.
-    fn step(&mut self, context: &mut Context<'_>, outbound: &mut Outbound) -> Poll<Step> {
+    fn step(&mut self, context: &mut Context<'_>, alarm: Alarm, now: Boottime, outbound: &mut Outbound) -> Poll<Step> {
         if let Phase::Lingering(until) = self.phase
-            && until <= self.now()
+            && until <= now
         {
             return Poll::Ready(None);
         }
-        match self.flush(context, outbound) {
+        match self.flush(context, now, outbound) {
             Poll::Ready(Ok(())) => outbound.due = None,
             Poll::Ready(Err(_)) => return Poll::Ready(None),
-            Poll::Pending => return self.held_up(outbound),
+            Poll::Pending => return self.held_up(now, outbound),
         }
         if matches!(self.phase, Phase::Lingering(_)) {
             return self.hear_out(context);
         }
         let mut out = VecDeque::new();
-        let went_on = ready!(self.take_in(context, outbound, &mut out));
+        let went_on = ready!(self.take_in(context, alarm, now, outbound, &mut out));
         outbound.extend(out);
         Poll::Ready(went_on)
     }
 
-    fn flush(&mut self, context: &mut Context<'_>, outbound: &mut Outbound) -> Poll<std::io::Result<()>> {
+    fn flush(
+        &mut self,
+        context: &mut Context<'_>,
+        now: Boottime,
+        outbound: &mut Outbound,
+    ) -> Poll<std::io::Result<()>> {
         while let Some(piece) = outbound.first() {
             let written = ready!(Pin::new(&mut self.socket).poll_write(context, piece))?;
             if written == 0 {
@@ -169,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
                 Some(Piece::Notice(stamp)) => self.driver.told(stamp),
                 Some(Piece::Last) => {
                     self.driver.leave();
-                    self.phase = Phase::Lingering(Boottime(self.now().0 + LINGER));
+                    self.phase = Phase::Lingering(Boottime(now.0 + LINGER));
                 }
                 Some(Piece::Farewell) => return Poll::Ready(Err(std::io::ErrorKind::ConnectionAborted.into())),
             }
@@ -179,8 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
 
     /// The client does not take what is written to it. For too long, and it is as good as gone: it comes back, and is told
     /// at welcome.
-    fn held_up(&mut self, outbound: &mut Outbound) -> Poll<Step> {
-        let now = self.now();
+    fn held_up(&mut self, now: Boottime, outbound: &mut Outbound) -> Poll<Step> {
         let within = self.worker.sockets.deadlines.write;
         let due = *outbound.due.get_or_insert(Boottime(now.0 + within));
         if due > now || matches!(self.phase, Phase::Lingering(_)) {
@@ -196,11 +201,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
     }
 
     /// Takes in what happened first: inside the house, in time, at the client.
-    fn take_in(&mut self, context: &mut Context<'_>, outbound: &mut Outbound, out: &mut VecDeque<Out>) -> Poll<Step> {
-        if self.driver.poll_inside(context, out).is_ready() {
+    fn take_in(
+        &mut self,
+        context: &mut Context<'_>,
+        alarm: Alarm,
+        now: Boottime,
+        outbound: &mut Outbound,
+        out: &mut VecDeque<Out>,
+    ) -> Poll<Step> {
+        if self.driver.poll_inside(context, self.worker.sleeper(alarm), out).is_ready() {
             return Poll::Ready(Some(()));
         }
-        let now = self.now();
         if self.is_told_to_go(now) {
             self.driver.happened(Input::Drain, out);
             return Poll::Ready(Some(()));

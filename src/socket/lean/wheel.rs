@@ -10,7 +10,7 @@ const NONE: u32 = u32::MAX;
 
 /// Which alarm; as good as the slot of a table, and used again after it was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Alarm(u32);
+pub(super) struct Alarm(pub(super) u32);
 
 /// The alarms, each with what is handed out when it rings.
 #[derive(Debug)]
@@ -72,9 +72,9 @@ impl<T> Wheel<T> {
         Some(value)
     }
 
-    /// What is handed out.
-    pub(super) fn get_mut(&mut self, alarm: Alarm) -> Option<&mut T> {
-        self.alarms[alarm.0 as usize].value.as_mut()
+    /// What is handed out; `None` where there is no such alarm any more.
+    pub(super) fn get(&self, alarm: Alarm) -> Option<&T> {
+        self.alarms.get(alarm.0 as usize)?.value.as_ref()
     }
 
     /// All that could be handed out.
@@ -82,19 +82,18 @@ impl<T> Wheel<T> {
         self.alarms.iter().filter_map(|entry| entry.value.as_ref())
     }
 
-    /// Sets an alarm to a tick, whatever it was set to; `None` unsets it. One that is past rings at the next tick.
-    pub(super) fn set(&mut self, alarm: Alarm, at: Option<u64>) {
-        let slot = at.map_or(NONE, |at| {
-            let at = at.clamp(self.now + 1, self.now + SLOTS as u64);
-            u32::try_from(at % SLOTS as u64).expect("there are fewer slots than 2^32")
-        });
-        if self.alarms[alarm.0 as usize].slot == slot {
-            return;
+    /// Sets an alarm to a tick, whatever it was set to; `None` unsets it. One that is past rings at the next tick. Answers
+    /// when it rings; 0: never.
+    pub(super) fn set(&mut self, alarm: Alarm, at: Option<u64>) -> u64 {
+        let at = at.map(|at| at.clamp(self.now + 1, self.now + SLOTS as u64));
+        let slot = at.map_or(NONE, |at| u32::try_from(at % SLOTS as u64).expect("there are fewer slots than 2^32"));
+        if self.alarms[alarm.0 as usize].slot != slot {
+            self.unlink(alarm.0);
+            if slot != NONE {
+                self.link(alarm.0, slot);
+            }
         }
-        self.unlink(alarm.0);
-        if slot != NONE {
-            self.link(alarm.0, slot);
-        }
+        at.unwrap_or(0)
     }
 
     /// It is `now`: all alarms up to it ring, once, and are unset.

@@ -51,9 +51,9 @@ proptest! {
                 Step::Set(which, after) => {
                     if let Some((id, alarm)) = nth(&model, which) {
                         let at = after.map(|after| now.saturating_add(after));
-                        wheel.set(alarm, at);
                         // Beyond a turn it rings once a turn before; at once is the next tick.
                         let rings = at.map(|at| at.clamp(now + 1, now + SLOTS as u64));
+                        prop_assert_eq!(wheel.set(alarm, at), rings.unwrap_or(0));
                         model.insert(id, (alarm, rings));
                     }
                 }

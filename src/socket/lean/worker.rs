@@ -1,6 +1,8 @@
-//! What the connections of one worker thread have in common: a buffer to read into, and the wheel of their alarms.
+//! What the connections of one worker thread have in common: a buffer to read into, the wheel of their alarms, and the bell
+//! by which those are called that have mail.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use super::wheel::{Alarm, Wheel};
 use crate::domain::{Boottime, limits::SOCKET_MESSAGE_BYTES_MAX};
+use crate::hub::{Bell, Sleeper};
 use crate::socket::Sockets;
 
 /// How finely alarms are told apart. The shortest wait of a connection is a quarter of a second.
@@ -16,12 +19,17 @@ const TICK: Duration = Duration::from_millis(50);
 /// What brings a moment to the tick that begins then or next.
 const ALMOST_A_TICK: Duration = Duration::from_nanos(49_999_999);
 
+/// Connections that are woken before others have their turn. Each takes a few microseconds.
+const CALLED_AT_ONCE: usize = 64;
+
 /// One worker thread.
 pub struct Worker {
     pub(super) sockets: Arc<Sockets>,
+    /// The connections' tasks, each by its alarm.
     wheel: RefCell<Wheel<Waker>>,
-    /// Whether somebody turns the wheel.
-    turning: Cell<bool>,
+    bell: Arc<Bell>,
+    /// Whether somebody turns the wheel and hears the bell.
+    attended: Cell<bool>,
     buffer: RefCell<Box<[u8]>>,
 }
 
@@ -30,7 +38,7 @@ impl Worker {
     pub fn new(sockets: Arc<Sockets>) -> Rc<Self> {
         let wheel = RefCell::new(Wheel::new(ticks(sockets.clock.boottime())));
         let buffer = RefCell::new(vec![0; SOCKET_MESSAGE_BYTES_MAX].into());
-        Rc::new(Self { sockets, wheel, turning: Cell::new(false), buffer })
+        Rc::new(Self { sockets, wheel, bell: Arc::default(), attended: Cell::new(false), buffer })
     }
 
     /// The buffer to read into, for as long as it takes to look at what was read.
@@ -38,11 +46,11 @@ impl Worker {
         self.buffer.borrow_mut()
     }
 
-    /// An alarm that wakes this task. Now and then the wheel is turned, while there are any.
+    /// An alarm that wakes this task, which is the connection's for life.
     pub(super) fn join(self: &Rc<Self>, waker: Waker) -> Alarm {
         let alarm = self.wheel.borrow_mut().insert(waker);
-        if !self.turning.replace(true) {
-            self.sockets.run(Rc::clone(self).turn());
+        if !self.attended.replace(true) {
+            self.sockets.run(Rc::clone(self).attend());
         }
         alarm
     }
@@ -52,19 +60,26 @@ impl Worker {
         drop(self.wheel.borrow_mut().remove(alarm));
     }
 
-    /// Sets an alarm, and whom it wakes.
-    pub(super) fn set(&self, alarm: Alarm, waker: &Waker, at: Option<Boottime>) {
-        let mut wheel = self.wheel.borrow_mut();
-        // Not before its moment: the tick that begins then or next.
-        wheel.set(alarm, at.map(|at| ticks(Boottime(at.0.saturating_add(ALMOST_A_TICK)))));
-        if let Some(known) = wheel.get_mut(alarm) {
-            known.clone_from(waker);
-        }
+    /// How the one with this alarm is called when it has mail.
+    pub(super) fn sleeper(&self, alarm: Alarm) -> Sleeper<'_> {
+        Sleeper::Called(&self.bell, alarm.0)
     }
 
-    /// Turns the wheel as long as there are alarms, and wakes all when the server begins to stop.
-    async fn turn(self: Rc<Self>) {
-        let mut stopping = false;
+    /// Sets an alarm that now rings at the tick `rings`; answers when it will. One that rings earlier is left as it is: whoever
+    /// it wakes looks whether the time has come, and sets it again.
+    pub(super) fn set(&self, alarm: Alarm, rings: u64, now: Boottime, at: Option<Boottime>) -> u64 {
+        // Not before its moment: the tick that begins then or next.
+        let at = at.map(|at| ticks(Boottime(at.0.saturating_add(ALMOST_A_TICK))));
+        if rings > ticks(now) && at.is_none_or(|at| at >= rings) {
+            return rings;
+        }
+        self.wheel.borrow_mut().set(alarm, at)
+    }
+
+    /// As long as there are connections, turns the wheel now and then, and calls those for whom the bell has rung; and wakes
+    /// all when the server begins to stop.
+    async fn attend(self: Rc<Self>) {
+        let (mut stopping, mut called) = (false, Vec::new());
         while self.wheel.borrow().len() > 0 {
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
@@ -72,10 +87,22 @@ impl Worker {
                     stopping = true;
                     self.wheel.borrow().values().for_each(Waker::wake_by_ref);
                 }
+                () = poll_fn(|context| self.bell.poll_called(context, &mut called)) => self.call(&mut called).await,
             }
             self.wheel.borrow_mut().advance(ticks(self.sockets.clock.boottime()), Waker::wake_by_ref);
         }
-        self.turning.set(false);
+        self.attended.set(false);
+    }
+
+    /// Wakes those who are called, some at a time, so that requests and other clients do not wait for all of them.
+    async fn call(&self, called: &mut Vec<u32>) {
+        for some in called.chunks(CALLED_AT_ONCE) {
+            let wheel = self.wheel.borrow();
+            some.iter().filter_map(|&number| wheel.get(Alarm(number))).for_each(Waker::wake_by_ref);
+            drop(wheel);
+            tokio::task::yield_now().await;
+        }
+        called.clear();
     }
 }
 

@@ -25,9 +25,9 @@ impl Work for Opening {
                  SELECT id FROM sessions WHERE expires_at <= $5 ORDER BY expires_at LIMIT 2); \
              INSERT INTO sessions (id, \"user\", begun, refresh, issued_at, seen, address, user_agent, created_at, \
                  last_refresh_at, expires_at, idle, ends_at) \
-             SELECT $1, u.no, h.head, $4, $5, h.head, $6, $7, $5, $5, $8, $10, $11 \
+             SELECT $1, u.no, (SELECT COALESCE(MAX(seq), 0) FROM changes), $4, $5, \
+                 (SELECT COALESCE(MAX(seq), 0) FROM changes), $6, $7, $5, $5, $8, $10, $11 \
              FROM tenants t JOIN users u ON u.tenant = t.no AND u.id = $3 \
-                 CROSS JOIN (SELECT COALESCE(MAX(seq), 0) AS head FROM changes) h \
              WHERE t.name = $2 AND t.status = 'active' AND u.status = 'active' AND $8 > $5 \
                AND ($9 IS NULL OR u.password = $9) \
              RETURNING 1 AS opened";
