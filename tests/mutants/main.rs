@@ -130,6 +130,8 @@ fn passes(program: &Path, garden: &Path, number: usize, names: &[&str]) -> bool 
         .env(SWITCH, number.to_string())
         .env("PERMCAST_SIM_SCHEDULES", SCHEDULES)
         .env("RUST_BACKTRACE", "0")
+        // What a bug breaks is no case that once broke the program.
+        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1")
         .current_dir(garden)
         .output();
     run.unwrap().status.success()
