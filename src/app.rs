@@ -19,7 +19,9 @@ use crate::canary::{self, Canary};
 use crate::config::{self, Config, Database, Server};
 use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
 use crate::domain::{Applied, Clock, Floors, InvalidName, Random, Seq};
-use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, Secrets, announce, expire};
+use crate::feed::{
+    Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, RollCall, Secrets, announce, expire,
+};
 use crate::gate::{Gate, OnStale};
 use crate::http::client::TrustedProxies;
 use crate::http::demo::Demo;
@@ -176,6 +178,8 @@ impl App {
         let sealer = Sealer::new(&vault.shared_secret(&*store, SEAL_SECRET, &*random).await?);
         let (bus, heard) = start_bus(&config, &replica, sealer, &random, &clock, &lifecycle).await?;
         inbox.publish_over(Arc::clone(&bus), replica.clone());
+        let roll_call =
+            RollCall::new(replica.clone(), Arc::clone(&hub), Arc::clone(&store), Arc::clone(&bus), Arc::clone(&random));
 
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&keys),
@@ -255,6 +259,7 @@ impl App {
             hub: Arc::clone(&hub),
             controls: Arc::clone(&controls),
             peers: Arc::clone(&peers),
+            roll_call: Arc::clone(&roll_call),
             propagation: Arc::clone(&propagation),
             outlet,
             random: Arc::clone(&random),
@@ -331,6 +336,7 @@ impl App {
             bus,
             cache,
             peers,
+            roll_call,
             propagation: Arc::clone(&propagation),
             keys: Arc::clone(&keys),
             passwords,

@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use futures_util::Stream;
 
-use crate::protocol::bus::{ChangesMessage, ReplicaMessage, Sealer};
+use crate::protocol::bus::{ChangesMessage, ReplicaMessage, RollCallMessage, Sealer};
 
 /// What comes in over the bus, its seal checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Heard {
     Changes(ChangesMessage),
     /// Another replica says how far it is.
     Replica(ReplicaMessage),
+    /// Another replica asks who is connected, or answers.
+    RollCall(RollCallMessage),
     /// The connection stands again: whatever was said meanwhile was missed.
     Reconnected,
 }
@@ -40,6 +42,8 @@ pub trait Bus: Send + Sync + 'static {
     fn publish_changes(&self, message: &ChangesMessage);
     /// Tells how far this replica is.
     fn announce(&self, message: &ReplicaMessage);
+    /// Asks the others who is connected, or answers them.
+    fn call(&self, message: &RollCallMessage);
     /// Seals and believes by this from now on.
     fn reseal(&self, sealer: Sealer);
     /// Whether it is connected.
@@ -60,6 +64,7 @@ impl NoBus {
 impl Bus for NoBus {
     fn publish_changes(&self, _: &ChangesMessage) {}
     fn announce(&self, _: &ReplicaMessage) {}
+    fn call(&self, _: &RollCallMessage) {}
     fn reseal(&self, _: Sealer) {}
     fn standing(&self) -> Standing {
         Standing::Off

@@ -19,8 +19,8 @@ use super::{Bus, Heard, Hearing, Standing};
 use crate::config;
 use crate::domain::{Clock, Random, TenantName};
 use crate::protocol::bus::{
-    ChangesMessage, ReplicaMessage, SEAL_HEADER, Sealer, TRACE_HEADER, all_changes_subject, changes_subject,
-    hello_subject, replicas_subject, traceparent,
+    ChangesMessage, ReplicaMessage, RollCallMessage, SEAL_HEADER, Sealer, TRACE_HEADER, all_changes_subject,
+    changes_subject, connections_subject, hello_subject, replicas_subject, traceparent,
 };
 use crate::runtime::Lifecycle;
 
@@ -135,14 +135,19 @@ impl NatsBus {
         let client = connect(&settings, Arc::clone(&link), inbox.clone()).await?;
         let changes = client.subscribe(all_changes_subject(&settings.deployment)).await?;
         let replicas = client.subscribe(replicas_subject(&settings.deployment)).await?;
+        let calls = client.subscribe(connections_subject(&settings.deployment)).await?;
         let stop = lifecycle.token();
         lifecycle.spawn("nats-out", flush_at_end(client.clone(), stop.clone()));
         let ear = Ear { sealer: Arc::clone(&sealer), own: settings.replica };
         let announced = receive(client.clone(), replicas, ear.clone(), Arc::clone(&link), inbox, stop);
         lifecycle.spawn("nats-in", announced);
+        let caller = ear.clone();
+        let calls = calls.filter_map(move |message| {
+            std::future::ready(caller.open(&message, RollCallMessage::decode).map(Heard::RollCall))
+        });
         let changes = changes.filter_map(move |message| std::future::ready(ear.changes(&message)));
         let others = stream::poll_fn(move |context| others.poll_recv(context));
-        let hearing = stream::select(changes, others).chain(stream::pending());
+        let hearing = stream::select(changes, stream::select(others, calls)).chain(stream::pending());
         Ok((Self { deployment: settings.deployment, client, sealer, random, link }, Box::pin(hearing)))
     }
 
@@ -178,6 +183,10 @@ impl Bus for NatsBus {
     fn announce(&self, message: &ReplicaMessage) {
         self.post(replicas_subject(&self.deployment), message.encode());
         self.link.asks();
+    }
+
+    fn call(&self, message: &RollCallMessage) {
+        self.post(connections_subject(&self.deployment), message.encode());
     }
 
     fn reseal(&self, sealer: Sealer) {
@@ -251,6 +260,7 @@ pub async fn greet(broker: &config::Nats, deployment: &str) -> Result<(), NatsEr
         let client = options(broker).await?.event_callback(tell).connect(addresses(broker)?).await?;
         let _changes = client.subscribe(all_changes_subject(deployment)).await?;
         let _replicas = client.subscribe(replicas_subject(deployment)).await?;
+        let _calls = client.subscribe(connections_subject(deployment)).await?;
         let hello = hello_subject(deployment);
         let mut echo = client.subscribe(hello.clone()).await?;
         // It fails only where the client has ended, and then nothing comes back.

@@ -8,6 +8,7 @@ mod expiry;
 mod inbox;
 mod propagation;
 mod replicas;
+mod rollcall;
 mod secrets;
 pub mod state;
 mod task;
@@ -23,6 +24,7 @@ pub use expiry::expire;
 pub use inbox::{Hint, Inbox, Outlet};
 pub use propagation::{Connections, Propagation, ReplicaProgress, Report};
 pub use replicas::{GONE_AFTER, Peers, announce};
+pub use rollcall::{Present, RollCall};
 pub use secrets::Secrets;
 pub use task::{FeedSettings, FeedTask};
 

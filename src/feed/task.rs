@@ -16,6 +16,7 @@ use super::controls::Controls;
 use super::inbox::{Hint, Outlet};
 use super::propagation::{Propagation, REMEMBERED};
 use super::replicas::Peers;
+use super::rollcall::RollCall;
 use super::state::{Plan, Question, State, Verdict};
 use super::{Feed, Shared};
 use crate::bus::{Heard, Hearing};
@@ -50,6 +51,7 @@ pub struct FeedTask {
     pub hub: Arc<Hub>,
     pub controls: Arc<Controls>,
     pub peers: Arc<Peers>,
+    pub roll_call: Arc<RollCall>,
     pub propagation: Arc<Propagation>,
     pub outlet: Outlet,
     pub random: Arc<dyn Random>,
@@ -190,6 +192,7 @@ impl FeedTask {
                 self.feed.saw(Version { epoch: message.epoch, seq: message.applied });
                 self.peers.heard(message, now);
             }
+            Heard::RollCall(message) => self.roll_call.heard(message),
             Heard::Reconnected => *next_read = Instant::now(),
         }
     }

@@ -20,7 +20,7 @@ use crate::domain::operation::{NewRole, NewTenant, NewUser};
 use crate::domain::permission::{ADMIN, CHECK, OPERATOR};
 use crate::domain::records::{Status, UserKind};
 use crate::domain::{Actor, Applied, Clock, Floors, Operation, Random, TenantName, Unit};
-use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, WaitError};
+use crate::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, RollCall, WaitError};
 use crate::gate::{Gate, OnStale};
 use crate::hub::{Hub, Limits};
 use crate::issuer::Issuers;
@@ -136,6 +136,8 @@ impl House {
             permissions: TokenPermissions::default(),
         };
         let bus: Arc<dyn Bus> = Arc::new(NoBus);
+        let roll_call =
+            RollCall::new("r1".into(), Arc::clone(&hub), Arc::clone(&store), Arc::clone(&bus), Arc::clone(&random));
         let verifier = Arc::new(Verifier::new(
             Arc::clone(&keys),
             Arc::clone(&floors),
@@ -198,6 +200,7 @@ impl House {
             hub: Arc::clone(&hub),
             controls,
             peers: Arc::clone(&peers),
+            roll_call: Arc::clone(&roll_call),
             propagation: Arc::clone(&propagation),
             outlet,
             random,
@@ -216,6 +219,7 @@ impl House {
             bus,
             cache,
             peers,
+            roll_call,
             propagation,
             keys,
             passwords,

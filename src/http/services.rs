@@ -9,7 +9,7 @@ use super::demo::Demo;
 use crate::bus::Bus;
 use crate::cache::PermissionCache;
 use crate::domain::{Clock, Timestamp};
-use crate::feed::{Feed, Peers, Propagation};
+use crate::feed::{Feed, Peers, Propagation, RollCall};
 use crate::gate::Gate;
 use crate::hub::Hub;
 use crate::store::Store;
@@ -30,6 +30,7 @@ pub struct Services {
     pub cache: Arc<PermissionCache>,
     pub peers: Arc<Peers>,
     pub propagation: Arc<Propagation>,
+    pub roll_call: Arc<RollCall>,
     pub keys: Arc<KeySet>,
     pub passwords: Arc<Passwords>,
     pub clock: Arc<dyn Clock>,

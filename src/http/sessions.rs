@@ -20,7 +20,7 @@ pub(super) fn routes(routes: &mut Routes) {
         .delete("/v1/tenants/{tenant}/users/{user}/sessions/{session}", mutate::one);
 }
 
-/// `connected` tells of this replica's connections; the others' are theirs to tell.
+/// `connected` tells of all replicas' connections; `null` where nobody has one, and a replica did not answer.
 async fn list(
     request: HttpRequest,
     path: web::Path<(String, String)>,
@@ -33,6 +33,8 @@ async fn list(
     services.store.user(&tenant, &user).await?.ok_or_else(|| Refusal::UnknownUser(user.to_string()))?;
     let epoch = services.feed.applied().epoch;
     let sessions = services.store.sessions(&tenant, &user, asked.after.as_deref(), asked.limit).await?;
+    let ids: Vec<_> = sessions.items.iter().map(|session| session.id.clone()).collect();
+    let present = services.roll_call.call(&tenant, &user, &ids).await?;
     let items: Vec<Value> = sessions
         .items
         .iter()
@@ -44,7 +46,7 @@ async fn list(
                 "address": session.address,
                 "user_agent": session.user_agent,
                 "pv": Version { epoch, seq: session.seq },
-                "connected": services.hub.connected(&tenant, &user, &session.id),
+                "connected": present.has(&session.id),
             })
         })
         .collect();

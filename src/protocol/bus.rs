@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Change, Effect, Epoch, Seq, Target, TenantName, Timestamp};
+use crate::domain::{Change, Effect, Epoch, Seq, SessionId, Target, TenantName, Timestamp, UserId};
 
 /// The header that carries the seal.
 pub const SEAL_HEADER: &str = "Permcast-Seal";
@@ -32,6 +32,11 @@ pub fn all_changes_subject(deployment: &str) -> String {
 /// `permcast.v1.<deployment>.replicas`.
 pub fn replicas_subject(deployment: &str) -> String {
     format!("permcast.v1.{deployment}.replicas")
+}
+
+/// `permcast.v1.<deployment>.connections`.
+pub fn connections_subject(deployment: &str) -> String {
+    format!("permcast.v1.{deployment}.connections")
 }
 
 /// `permcast.v1.<deployment>.hello`: what a replica says to itself at its start, to see what NATS lets it do.
@@ -72,6 +77,16 @@ pub struct Receipt {
     pub affected: u64,
     pub notified: u64,
     pub refreshed: u64,
+}
+
+/// Replicas ask each other which of a user's sessions have a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RollCallMessage {
+    /// Which of these do?
+    Called { id: String, by: String, tenant: TenantName, user: UserId, sessions: Vec<SessionId> },
+    /// On this replica, these.
+    Answered { id: String, by: String, sessions: Vec<SessionId> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -147,6 +162,18 @@ impl ReplicaMessage {
     /// The payload.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a replica's message holds strings and numbers only")
+    }
+
+    /// Reads a payload; `None` where it is not one.
+    pub fn decode(payload: &[u8]) -> Option<Self> {
+        serde_json::from_slice(payload).ok()
+    }
+}
+
+impl RollCallMessage {
+    /// The payload.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a roll call holds strings only")
     }
 
     /// Reads a payload; `None` where it is not one.

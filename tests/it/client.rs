@@ -1,5 +1,7 @@
 //! One who speaks HTTP with a replica.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
@@ -28,6 +30,15 @@ pub(crate) struct Tokens {
     pub(crate) access: String,
     pub(crate) refresh: String,
     pub(crate) pv: String,
+}
+
+impl Tokens {
+    /// The `sid` of the access token.
+    pub(crate) fn session(&self) -> String {
+        let claims = self.access.split('.').nth(1).unwrap();
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+        claims["sid"].as_str().unwrap().to_owned()
+    }
 }
 
 impl Client {

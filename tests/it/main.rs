@@ -39,6 +39,7 @@ mod races;
 mod reads;
 mod restore;
 mod rights;
+mod rollcall;
 mod selfcheck;
 mod shell;
 mod socket;

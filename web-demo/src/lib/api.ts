@@ -42,7 +42,8 @@ export interface Session {
   address: string;
   user_agent: string;
   pv: string;
-  connected: boolean;
+  /** `null`: a replica did not answer. */
+  connected: boolean | null;
 }
 
 export interface Change {
