@@ -20,7 +20,7 @@ use crate::config::{self, Config, Database, Server};
 use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
 use crate::domain::{Applied, Clock, Floors, InvalidName, Random, Seq};
 use crate::feed::{
-    Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, RollCall, Secrets, announce, expire,
+    Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, RollCall, Secrets, announce, expire, retain,
 };
 use crate::gate::{Gate, OnStale};
 use crate::http::client::TrustedProxies;
@@ -290,12 +290,7 @@ impl App {
         };
         lifecycle.spawn("secrets", secrets.follow(feed.clone(), epoch, lifecycle.token()));
         let (writing, stop) = (Arc::clone(&store), lifecycle.token());
-        lifecycle.spawn("store", async move {
-            tokio::select! {
-                () = writing.ended() => {}
-                () = stop.cancelled() => {}
-            }
-        });
+        lifecycle.spawn("store", async move { _ = stop.run_until_cancelled(writing.ended()).await });
         lifecycle.spawn(
             "expire",
             expire(feed.clone(), Arc::clone(&store), Arc::clone(&clock), Arc::clone(&random), lifecycle.token()),
@@ -312,6 +307,10 @@ impl App {
                 max_staleness: config.max_staleness,
             };
             lifecycle.spawn("self-check", selfcheck::run(check, config.audit_rate, lifecycle.token()));
+        }
+        if let Some(keep) = config.log_retention {
+            let retaining = retain(Arc::clone(&store), keep, Arc::clone(&random), lifecycle.token());
+            lifecycle.spawn("retain-log", retaining);
         }
         if let Some(every) = config.key_rotation {
             let rotating =

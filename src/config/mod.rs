@@ -71,6 +71,8 @@ pub struct Config {
     pub session_idle_ttl: Duration,
     /// `None`: only when somebody asks for it.
     pub key_rotation: Option<Duration>,
+    /// How long rows of the log are kept; `None`: for ever.
+    pub log_retention: Option<Duration>,
     pub password_memory_kib: u32,
     pub password_iterations: u32,
     pub poll_interval: Duration,
@@ -132,6 +134,10 @@ pub struct Bootstrap {
 #[derive(Debug, thiserror::Error)]
 #[error("the settings cannot be used:\n  {}", .0.join("\n  "))]
 pub struct Faults(pub Vec<String>);
+
+/// The least time that rows of the log are kept: a token of a trusted issuer may have been made before its bearer's sessions were
+/// ended, and the row tells when that was.
+const LOG_KEPT_MIN: Duration = Duration::from_hours(24);
 
 impl Config {
     /// Checks all settings, each by itself and against each other.
@@ -240,6 +246,7 @@ impl Checker<'_> {
             }
         };
         let refresh_token_ttl = self.duration("refresh_token_ttl", s.refresh_token_ttl, seconds(30 * 24 * 3600));
+        let log_retention = self.duration("log_retention", s.log_retention, Duration::ZERO);
         let key_rotation = self.duration("key_rotation", s.key_rotation, seconds(90 * 24 * 3600));
         let config = Config {
             listen,
@@ -273,6 +280,7 @@ impl Checker<'_> {
             refresh_token_ttl,
             session_idle_ttl: self.duration("session_idle_ttl", s.session_idle_ttl, refresh_token_ttl),
             key_rotation: Some(key_rotation).filter(|every| !every.is_zero()),
+            log_retention: Some(log_retention).filter(|keep| !keep.is_zero()),
             password_memory_kib: s.password_memory_kib.unwrap_or(19_456),
             password_iterations: s.password_iterations.unwrap_or(2),
             poll_interval: self.duration("poll_interval", s.poll_interval, Duration::from_millis(100)),
@@ -322,6 +330,10 @@ impl Checker<'_> {
         }
         if config.key_rotation.is_some_and(|every| every < config.access_token_ttl * 2) {
             self.fault("key_rotation", "at least twice access_token_ttl, or 0s for never");
+        }
+        let least = LOG_KEPT_MIN.max(config.access_token_ttl * 2);
+        if config.log_retention.is_some_and(|keep| keep < least) {
+            self.fault("log_retention", "at least 1d and twice access_token_ttl, or 0s for ever");
         }
         // The least that OWASP's cheat sheet has is 7 MiB with 5 passes; beyond 4 GiB it is a mistake.
         if !(7_168..=4_194_304).contains(&config.password_memory_kib)

@@ -83,6 +83,8 @@ settings! {
     session_idle_ttl: String, "PERMCAST_SESSION_IDLE_TTL", "TIME";
     /// Signing keys are rotated this often; 0s is never [default: 90d]
     key_rotation: String, "PERMCAST_KEY_ROTATION", "TIME";
+    /// Rows of the change log are kept this long, at least 1d; 0s is for ever [default: 0s]
+    log_retention: String, "PERMCAST_LOG_RETENTION", "TIME";
     /// Memory that hashing one password takes, in KiB [default: 19456]
     password_memory_kib: u32, "PERMCAST_PASSWORD_MEMORY_KIB", "NUMBER";
     /// Passes over that memory; hashes made with other values are made anew when their user signs in [default: 2]

@@ -1,6 +1,7 @@
 //! `/v1/tenants/{tenant}/changes`: the log, its stream, and how far each change has come.
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use actix_web::http::header;
@@ -45,9 +46,20 @@ async fn list(
     let mut rows = services.store.changes(Some(&tenant), after, limit + 1).await?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
+    let pruned = pruned(&services, after).await?;
     let next = rows.last().filter(|_| more).map(|row| row.change.seq.to_string());
     let items: Vec<Value> = rows.iter().map(shown).collect();
-    Ok(HttpResponse::Ok().json(json!({ "items": items, "next_cursor": next })))
+    let mut body = json!({ "items": items, "next_cursor": next });
+    if let Some(before) = pruned {
+        body["pruned_before"] = json!(before);
+    }
+    Ok(HttpResponse::Ok().json(body))
+}
+
+/// Before which position the log has nothing any more, where that is behind the cursor: who reads on from there has missed
+/// something.
+async fn pruned(services: &Services, after: Seq) -> Result<Option<Seq>, Problem> {
+    Ok(Some(services.store.oldest_change().await?).filter(|&oldest| after.next() < oldest))
 }
 
 fn shown(row: &LogRow) -> Value {
@@ -111,6 +123,7 @@ async fn follow(
         Some(seq) => seq,
         None => Query::of(&request).after()?.unwrap_or(applied.seq),
     };
+    let pruned = pruned(&services, after).await?;
     let seat = services.hub.admit(client_address(&request))?;
     let following = Following {
         standing: Standing::new(&caller, services.clone(), Some(tenant.clone())),
@@ -126,7 +139,11 @@ async fn follow(
         Some((Ok::<_, Infallible>(web::Bytes::from(events)), following))
     });
     // The first bytes go out at once, so that the client knows that it is connected.
-    let events = stream::iter([Ok(web::Bytes::from_static(b": connected\n\n"))]).chain(events);
+    let mut first = ": connected\n\n".to_owned();
+    if let Some(before) = pruned {
+        let _ = write!(first, "event: pruned\ndata: {}\n\n", json!({ "pruned_before": before }));
+    }
+    let events = stream::iter([Ok(web::Bytes::from(first))]).chain(events);
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/event-stream"))
         .insert_header(("X-Accel-Buffering", "no"))

@@ -336,6 +336,11 @@ pub trait Store: Send + Sync + 'static {
     async fn position_at(&self, time: Timestamp) -> Result<Version, StoreError>;
     /// The log as one tenant's administrators may read it: its own rows and those that touch every tenant; `None`: all.
     async fn changes(&self, tenant: Option<&TenantName>, after: Seq, limit: u32) -> Result<Vec<LogRow>, StoreError>;
+    /// The position of the oldest row that the log still has; [`Seq::ZERO`] where it has none.
+    async fn oldest_change(&self) -> Result<Seq, StoreError>;
+    /// Takes rows of the log away that were written longer than `keep` before its head and before now, the oldest first, at
+    /// most `limit`; answers how many. The head stays.
+    async fn prune_log(&self, keep: Duration, limit: u32) -> Result<u64, StoreError>;
     /// Begins the log anew, because it was taken back: in `epoch` it ends before a change that was seen of it, or has another
     /// in its place; or (`None`) that epoch was over already. From then on it is `anew`'s, no session goes on, and the seal is
     /// gone. False where that is not so, as when another replica was faster.

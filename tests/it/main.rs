@@ -38,6 +38,7 @@ mod push;
 mod races;
 mod reads;
 mod restore;
+mod retention;
 mod rights;
 mod rollcall;
 mod selfcheck;

@@ -84,6 +84,33 @@ pub(crate) async fn a_position_is_found_by_its_time(bench: Bench) {
     assert_eq!(at(start.minus(second)).await, Seq::ZERO);
 }
 
+pub(crate) async fn what_is_old_is_taken_from_the_log_but_not_its_head(bench: Bench) {
+    let hour = Duration::from_hours(1);
+    let prune = async |limit| bench.store.prune_log(hour * 3, limit).await.unwrap();
+    let mut heads = Vec::new();
+    for n in 0..6 {
+        bench.does([add_user(&format!("u{n}"))]).await;
+        heads.push(bench.head().await);
+        bench.pass(hour);
+    }
+    let first = bench.store.oldest_change().await.unwrap();
+    assert!(first <= heads[0]);
+    // The head is an hour old: what is kept is counted from there.
+    assert_eq!(prune(1).await, 1, "no more than it was asked for");
+    while prune(100).await > 0 {}
+    assert_eq!(bench.store.oldest_change().await.unwrap(), heads[2], "written three hours before the head");
+    let left = bench.store.tail(Seq::ZERO).await.unwrap();
+    assert_eq!((left.head, left.complete, left.changes[0].seq), (heads[5], true, heads[2]));
+    assert!(left.changes.iter().zip(heads[2].get()..).all(|(change, n)| change.seq.get() == n), "and no gap");
+    bench.pass(hour * 100);
+    assert_eq!(prune(100).await, 0, "a clock that is far ahead takes nothing away that the log's own time does not");
+    bench.does([add_user("late")]).await;
+    while prune(100).await > 0 {}
+    assert_eq!(bench.store.oldest_change().await.unwrap(), bench.head().await);
+    let next = bench.does([add_user("later")]).await.changes[0].seq;
+    assert_eq!(next, bench.store.oldest_change().await.unwrap().next(), "it counts on");
+}
+
 pub(crate) async fn the_log_is_read_by_tenant(bench: Bench) {
     company(&bench).await;
     let head = bench.head().await;

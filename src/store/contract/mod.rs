@@ -119,6 +119,7 @@ macro_rules! contract_suite {
                 the_tail_shows_what_is_after
                 the_tail_comes_in_pages
                 a_position_is_found_by_its_time
+                what_is_old_is_taken_from_the_log_but_not_its_head
                 the_log_is_read_by_tenant
                 a_unit_is_done_in_order
                 a_unit_is_done_as_a_whole_or_not

@@ -1,5 +1,7 @@
 //! The log, the epoch that it is of, and what it has led to.
 
+use std::time::Duration;
+
 use crate::domain::limits::TAIL_PAGE_ROWS;
 use crate::domain::{Change, Effect, Epoch, LogRow, Seq, Target, Timestamp};
 use crate::store::{SEAL_SECRET, TailPage};
@@ -25,6 +27,16 @@ impl Inner {
         let head = self.head();
         let complete = changes.last().map_or(after, |last| last.seq) >= head;
         TailPage { epoch: self.epoch, head, known: known.cloned().collect(), changes, unreadable: 0, complete }
+    }
+
+    /// Takes away what is old enough, but the head.
+    pub(super) fn prune(&mut self, now: Timestamp, keep: Duration, limit: u32) -> u64 {
+        let Some(head) = self.log.last() else { return 0 };
+        let until = head.change.at.min(now).minus(keep);
+        let before_head = self.log[..self.log.len() - 1].iter().take(limit as usize);
+        let old = before_head.take_while(|row| row.change.at < until).count();
+        self.log.drain(..old);
+        old as u64
     }
 
     /// Begins anew, if it is this epoch's and contradicts what was seen of it.

@@ -142,6 +142,14 @@ impl Store for MemoryStore {
         Ok(later.take(limit as usize).cloned().collect())
     }
 
+    async fn oldest_change(&self) -> Result<Seq, StoreError> {
+        Ok(self.lock().log.first().map_or(Seq::ZERO, |row| row.change.seq))
+    }
+
+    async fn prune_log(&self, keep: Duration, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.lock().prune(self.clock.now(), keep, limit))
+    }
+
     async fn begin_anew(&self, epoch: Epoch, seen: Option<&Change>, anew: Epoch) -> Result<bool, StoreError> {
         Ok(self.lock().begin_anew(epoch, seen, anew, self.clock.now()))
     }

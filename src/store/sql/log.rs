@@ -1,10 +1,14 @@
 //! The change log as it is read.
 
+use std::time::Duration;
+
 use crate::domain::limits::TAIL_PAGE_ROWS;
 use crate::domain::{Change, Effect, LogRow, Seq, Target, TenantName, Timestamp, Version};
 use crate::store::TailPage;
 
 use super::statement::{Arg, Ask, Row, args, get, malformed, maybe_parsed, parsed};
+use super::transaction::Transaction;
+use super::writer::{Fault, Work};
 
 /// A position as it is stored.
 pub(in crate::store) fn seq(row: &dyn Row, column: &'static str) -> Result<Seq, sqlx::Error> {
@@ -129,4 +133,48 @@ pub(in crate::store) async fn changes(
             Ok(LogRow { change: change(row)?.0, actor: text("actor"), summary: text("summary") })
         })
         .collect()
+}
+
+/// The position of the oldest row.
+pub(in crate::store) async fn oldest(readers: &mut impl Ask) -> Result<Seq, sqlx::Error> {
+    seq(&readers.one("SELECT COALESCE(MIN(seq), 0) AS seq FROM changes", vec![]).await?, "seq")
+}
+
+/// Takes rows away that are old enough, from the oldest on, so that what is left has no gap.
+pub(in crate::store) struct Pruning {
+    pub(in crate::store) keep: Duration,
+    pub(in crate::store) limit: u32,
+}
+
+impl Work for Pruning {
+    type Answer = u64;
+
+    fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<u64, Fault> {
+        const HEAD: &str = "SELECT seq, at FROM changes ORDER BY seq DESC LIMIT 1";
+        const OLDEST: &str = "SELECT seq, at FROM changes ORDER BY seq LIMIT $1";
+        const OPEN: &str = "INSERT INTO retention (upto) VALUES ($1)";
+        const TAKE: &str = "DELETE FROM changes WHERE seq < $1";
+        const SHUT: &str = "DELETE FROM retention";
+        // A time that cannot be read says nothing.
+        let at = |row: &dyn Row| get::<Option<i64>>(row, "at").ok().flatten().map(Timestamp::from_millis);
+        let Some(head) = transaction.all(HEAD, vec![])?.pop() else { return Ok(0) };
+        // A clock that is ahead of those that wrote the log must not take it away.
+        let newest = at(&head).map_or(transaction.now, |at| at.min(transaction.now));
+        let (head, until) = (seq(&head, "seq")?, newest.minus(self.keep));
+        let mut old = 0;
+        let mut upto = Seq::ZERO;
+        for row in transaction.all(OLDEST, args![i64::from(self.limit)])? {
+            let this = seq(&row, "seq")?;
+            if this >= head || at(&row).is_some_and(|at| at >= until) {
+                break;
+            }
+            (old, upto) = (old + 1, this.next());
+        }
+        if old > 0 {
+            transaction.execute(OPEN, args![number(upto)])?;
+            transaction.execute(TAKE, args![number(upto)])?;
+            transaction.execute(SHUT, vec![])?;
+        }
+        Ok(old)
+    }
 }

@@ -133,6 +133,14 @@ impl<E: Engine> Store for SqlStore<E> {
             .await
     }
 
+    async fn oldest_change(&self) -> Result<Seq, StoreError> {
+        self.read("reading the log", async move |mut readers| log::oldest(&mut readers).await).await
+    }
+
+    async fn prune_log(&self, keep: Duration, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.queue.write(log::Pruning { keep, limit }).await?)
+    }
+
     async fn begin_anew(&self, epoch: Epoch, seen: Option<&Change>, anew: Epoch) -> Result<bool, StoreError> {
         self.engine.begin_anew(epoch, seen, anew, self.now()).await
     }
