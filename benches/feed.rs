@@ -20,7 +20,7 @@ use permcast::domain::{
     Applied, Change, Clock, Effect, Epoch, Floors, Random, Seq, SessionId, Stamp, Target, TenantName, Timestamp,
     UserId, Version,
 };
-use permcast::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation};
+use permcast::feed::{Controls, Feed, FeedSettings, FeedTask, Inbox, Peers, Propagation, RollCall};
 use permcast::hub::{Connection, Footing, Holder, Hub, Limits};
 use permcast::protocol::bus::{ChangesMessage, Sealer};
 use permcast::runtime::{SystemClock, SystemRandom};
@@ -105,6 +105,8 @@ impl Bench {
             clock,
             std::time::Duration::from_secs(1),
         ));
+        let (calling, nobody) = (Arc::clone(&store), Arc::new(NoBus));
+        let roll_call = RollCall::new("r1".into(), Arc::clone(&hub), calling, nobody, Arc::clone(&random));
         let connections = (0..CONNECTIONS).map(|number| connect(&hub, &floors, number)).collect();
         let settings = FeedSettings { poll_interval: HOUR, remember: HOUR };
         let task = FeedTask {
@@ -116,6 +118,7 @@ impl Bench {
             hub,
             controls,
             peers,
+            roll_call,
             propagation,
             outlet,
             random,

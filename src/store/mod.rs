@@ -24,8 +24,8 @@ use crate::domain::records::{
 };
 use crate::domain::rules::Refusal;
 use crate::domain::{
-    Actor, Change, Effect, Epoch, Grant, LogRow, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
-    UserNo, Version,
+    Actor, Change, Effect, Epoch, Grant, LogRow, Origin, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit,
+    UserId, UserNo, Version,
 };
 use audit::{AuditEntry, AuditLink, AuditQuery, RefusedSignIns};
 
@@ -390,15 +390,16 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
     /// Opens a session, unless user or tenant is not active or the password was changed meanwhile: `None`.
     async fn open_session(&self, session: NewSession) -> Result<Option<LiveSession>, StoreError>;
-    /// Presents a refresh token, and what its successor would be.
+    /// Presents a refresh token, and what its successor would be; and whence it came, for the trail of a theft.
     async fn rotate(
         &self,
         session: &SessionId,
         presented: &TokenDigest,
         successor: &TokenDigest,
+        from: &Origin,
     ) -> Result<Rotation, StoreError>;
     /// Ends a session by possession of its token; no change where it is over already.
-    async fn end_session(&self, session: &SessionId, effect: Effect) -> Result<Written, StoreError>;
+    async fn end_session(&self, session: &SessionId, effect: Effect, from: &Origin) -> Result<Written, StoreError>;
     /// A user's sessions that are not over, by id.
     async fn sessions(
         &self,

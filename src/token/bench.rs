@@ -15,7 +15,7 @@ use crate::domain::operation::{NewRole, NewTenant, NewUser, Operation};
 use crate::domain::permission::CHECK;
 use crate::domain::records::{Status, UserKind};
 use crate::domain::{
-    Access, Actor, Applied, Boottime, Change, Clock, Epoch, Floors, Stamp, TenantName, Timestamp, Unit, UserId,
+    Access, Actor, Applied, Boottime, Change, Clock, Epoch, Floors, Origin, Stamp, TenantName, Timestamp, Unit, UserId,
 };
 use crate::runtime::SystemRandom;
 use crate::store::memory::MemoryStore;
@@ -293,7 +293,7 @@ impl Bench {
     }
 
     pub(crate) async fn refresh(&self, token: &Secret) -> Result<Issued, SessionError> {
-        self.sessions.refresh(&token.0, None).await
+        self.sessions.refresh(&token.0, None, &Origin::default()).await
     }
 }
 

@@ -18,7 +18,7 @@ use super::refusals::Refusals;
 use super::vault::{SecretError, Vault};
 use crate::domain::limits::AT_LEAST_WAIT;
 use crate::domain::records::UserKind;
-use crate::domain::{Access, Applied, Clock, Effect, Random, SessionId, Stamp, TenantName, UserId, Version};
+use crate::domain::{Access, Applied, Clock, Effect, Origin, Random, SessionId, Stamp, TenantName, UserId, Version};
 use crate::store::audit::RefusedSignIns;
 use crate::store::{Credentials, NewSession, Rotation, Store, StoreError, Written};
 
@@ -386,7 +386,7 @@ impl Sessions {
     }
 
     /// Exchanges a refresh token for a new access token, never older than `at_least`, and for its successor.
-    pub async fn refresh(&self, token: &str, at_least: Option<Version>) -> Result<Issued, SessionError> {
+    pub async fn refresh(&self, token: &str, at_least: Option<Version>, from: &Origin) -> Result<Issued, SessionError> {
         let store = &self.parts.store;
         let not_ours = SessionError::InvalidGrant("the refresh token is not one of ours");
         let presented = self.refresh_tokens.load().read(token).ok_or(not_ours)?;
@@ -403,7 +403,8 @@ impl Sessions {
             self.check_lockdown(&live.tenant, &live.user).await?;
         }
         let successor = self.refresh_tokens.load().successor(&presented);
-        let current = match store.rotate(&presented.session, &presented.digest(), &successor.digest()).await? {
+        let (own, next) = (presented.digest(), successor.digest());
+        let current = match store.rotate(&presented.session, &own, &next, from).await? {
             Rotation::Kept(_) => presented,
             Rotation::Rotated(_) | Rotation::Succeeded(_) => successor,
             Rotation::Reused(session) => {
@@ -469,8 +470,8 @@ impl Sessions {
     }
 
     /// Ends a session for one who holds a token of it. No change where it is over already.
-    pub async fn end(&self, session: &SessionId) -> Result<Written, SessionError> {
-        Ok(self.parts.store.end_session(session, Effect::SignedOut).await?)
+    pub async fn end(&self, session: &SessionId, from: &Origin) -> Result<Written, SessionError> {
+        Ok(self.parts.store.end_session(session, Effect::SignedOut, from).await?)
     }
 }
 

@@ -221,9 +221,9 @@ async fn what_ends_a_session_ends_its_refresh_token() {
     bench.clock.pass(REFRESH_TTL);
     assert!(is_over(&bench.refresh(&issued.refresh_token.unwrap()).await), "its time");
     let issued = bench.sign_in("ben").await.unwrap();
-    bench.sessions.end(&issued.session).await.unwrap();
+    bench.sessions.end(&issued.session, &Origin::default()).await.unwrap();
     assert!(is_over(&bench.refresh(&issued.refresh_token.unwrap()).await), "by himself");
-    assert!(bench.sessions.end(&issued.session).await.unwrap().changes.is_empty(), "and only once");
+    assert!(bench.sessions.end(&issued.session, &Origin::default()).await.unwrap().changes.is_empty(), "and only once");
 }
 
 #[tokio::test]
@@ -241,17 +241,18 @@ async fn a_change_of_permissions_ends_nothing_and_is_in_the_next_token() {
 #[tokio::test(start_paused = true)]
 async fn a_token_is_never_older_than_was_asked_for() {
     let bench = bench().await;
+    let from = Origin::default();
     let refresh = bench.sign_in("ben").await.unwrap().refresh_token.unwrap();
     bench.feed.hold();
     let asked = bench.grant("ben", "invoices:delete", None).await.version;
-    let (answer, ()) = tokio::join!(bench.sessions.refresh(&refresh.0, Some(asked)), async {
+    let (answer, ()) = tokio::join!(bench.sessions.refresh(&refresh.0, Some(asked), &from), async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         bench.feed.release();
     });
     assert_eq!(answer.unwrap().access.version, asked);
     bench.feed.hold();
     let ahead = bench.grant("ben", "invoices:pay", None).await.version;
-    assert!(matches!(bench.sessions.refresh(&refresh.0, Some(ahead)).await, Err(SessionError::Behind)));
+    assert!(matches!(bench.sessions.refresh(&refresh.0, Some(ahead), &from).await, Err(SessionError::Behind)));
     let without = bench.refresh(&refresh).await.unwrap();
     assert_eq!(without.access.version, asked, "what it rests on is what is applied here");
 }

@@ -95,7 +95,9 @@ async fn sign_ins_their_failures_and_theft_are_told() {
     assert!(!json!(refused).to_string().contains(PASSWORD), "what was typed for a name may be a password");
 
     nobody.with(&tokens).post("/v1/logout", json!({})).await.ok();
-    assert_eq!(only(&root, "session.ended", "ben").await["after"], json!({"reason": "signed_out"}));
+    let ended = only(&root, "session.ended", "ben").await;
+    assert_eq!((&ended["after"], &ended["address"]), (&json!({"reason": "signed_out"}), &json!("127.0.0.1")));
+    assert!(ended["request"].is_string(), "{ended}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::super::auth::bearer;
+use super::super::edge;
 use super::super::fields::Password;
 use super::super::json::{JsonBody, Object};
 use super::super::origin::Origins;
@@ -56,7 +57,7 @@ pub(super) async fn logout(
         _ => gate.identify_with_new_keys(bearer(request.headers())?).await?.verified.claims.session().cloned(),
     };
     if let Some(session) = session {
-        sessions.end(&session).await?;
+        sessions.end(&session, &edge::origin(&request)).await?;
     }
     Ok(HttpResponse::NoContent().insert_header((header::SET_COOKIE, cookie.clear())).finish())
 }

@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::super::auth::at_least;
+use super::super::edge;
 use super::super::problem::Problem;
 use super::cookie::Cookie;
 use super::error::OAuthError;
@@ -57,7 +58,7 @@ async fn refresh(
         // Before the token is used up: who must come again later comes with the same one.
         feed.wait_for(version, AT_LEAST_WAIT).await.map_err(Problem::from)?;
     }
-    match sessions.refresh(&token, at_least).await {
+    match sessions.refresh(&token, at_least, &edge::origin(request)).await {
         Ok(issued) => Ok(token_response(&issued, cookie)),
         Err(error) => {
             let error = OAuthError::from(error);

@@ -241,7 +241,10 @@ async fn take_step(bench: &Bench, step: &Step, opened: &mut [Option<Actor>]) -> 
         }
         Step::End(number) => Came::Rows(bench.end(&session_id(*number), Effect::SignedOut).await),
         Step::Rotate(number, presented, successor) => {
-            let rotation = bench.store.rotate(&session_id(*number), &digest(*presented), &digest(*successor)).await;
+            let rotation = bench
+                .store
+                .rotate(&session_id(*number), &digest(*presented), &digest(*successor), &Origin::default())
+                .await;
             Came::Rotated(match rotation.unwrap() {
                 // Whether a session that is over is remembered is nobody's business.
                 Rotation::Unknown => Rotation::Over,

@@ -1,10 +1,13 @@
 //! The audit trail, which databases keep and the model does not.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::bench::Bench;
 use super::words::*;
 use crate::domain::{Actor, Effect, Origin};
+use crate::store::Rotation;
 use crate::store::audit::{AuditEntry, AuditQuery, ChainCheck, RefusedSignIns};
 
 async fn trail(bench: &Bench, asked: AuditQuery) -> Vec<AuditEntry> {
@@ -82,6 +85,23 @@ pub(crate) async fn sessions_and_refusals_are_in_it(bench: Bench) {
             json!(["sign_in.refused", null, null, null, {"count": 1}]),
         ]
     );
+}
+
+pub(crate) async fn a_theft_is_told_with_where_the_thief_was(bench: Bench) {
+    bench.does([add_user("ben")]).await;
+    let session = bench.session("ben").await;
+    let rotate = async |presented: u8, from: &Origin| {
+        bench.store.rotate(&session, &[presented; 32], &[presented + 1; 32], from).await.unwrap()
+    };
+    bench.pass(Duration::from_mins(1));
+    assert!(matches!(rotate(1, &Origin::default()).await, Rotation::Rotated(_)));
+    bench.pass(Duration::from_mins(1));
+    let thief = Origin { address: Some("198.51.100.7".into()), request: Some("r-9".into()) };
+    assert!(matches!(rotate(1, &thief).await, Rotation::Reused(_)));
+    let asked = AuditQuery { action: Some("session.ended".into()), limit: 10, ..AuditQuery::default() };
+    let told = bench.store.audit(&asked).await.unwrap().pop().unwrap();
+    let said = (told.address.as_deref(), told.request.as_deref());
+    assert_eq!(said, (Some("198.51.100.7"), Some("r-9")));
 }
 
 pub(crate) async fn it_is_chained_once(bench: Bench) {

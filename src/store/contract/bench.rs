@@ -204,7 +204,7 @@ impl Bench {
 
     /// Ends a session by possession of its token.
     pub(crate) async fn end(&self, session: &SessionId, effect: Effect) -> Vec<String> {
-        rows(&self.watch(self.store.end_session(session, effect)).await.unwrap())
+        rows(&self.watch(self.store.end_session(session, effect, &Origin::default())).await.unwrap())
     }
 
     /// Watches any other write.

@@ -159,6 +159,7 @@ macro_rules! audit_suite {
                 it_tells_who_did_what_from_where
                 what_was_refused_leaves_no_entry
                 sessions_and_refusals_are_in_it
+                a_theft_is_told_with_where_the_thief_was
                 it_is_chained_once
             ;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::domain::operation::{Operation, UserPatch};
 use crate::domain::records::Status;
 use crate::domain::rules::Refusal;
-use crate::domain::{Actor, Effect, SessionId};
+use crate::domain::{Actor, Effect, Origin, SessionId};
 use crate::store::{NewSession, Rotation};
 
 use super::bench::{Bench, GRACE, SESSION_LIFE, digest, password};
@@ -47,14 +47,15 @@ pub(crate) async fn a_session_is_over_when_its_time_is_up(bench: Bench) {
     assert!(bench.is_live(&session).await);
     bench.pass(ONE_MS);
     assert!(!bench.is_live(&session).await);
-    assert_eq!(bench.store.rotate(&session, &digest(1), &digest(2)).await.unwrap(), Rotation::Over);
+    assert_eq!(bench.store.rotate(&session, &digest(1), &digest(2), &Origin::default()).await.unwrap(), Rotation::Over);
 }
 
 pub(crate) async fn a_refresh_token_rotates_when_it_is_old_enough(bench: Bench) {
     company(&bench).await;
     let id = bench.session("ben").await;
-    let rotate =
-        async |presented, successor| bench.store.rotate(&id, &digest(presented), &digest(successor)).await.unwrap();
+    let rotate = async |presented, successor| {
+        bench.store.rotate(&id, &digest(presented), &digest(successor), &Origin::default()).await.unwrap()
+    };
     let live = bench.store.load_session(&id).await.unwrap().value.unwrap();
     assert_eq!(rotate(1, 2).await, Rotation::Kept(live.clone()), "it is new: it answers itself");
     bench.pass(GRACE.checked_sub(ONE_MS).unwrap());
@@ -79,19 +80,19 @@ pub(crate) async fn a_used_refresh_token_is_theft(bench: Bench) {
         let id = bench.session("ben").await;
         for n in 1..=rotations {
             bench.pass(GRACE);
-            let rotation = bench.store.rotate(&id, &digest(n), &digest(n + 1)).await.unwrap();
+            let rotation = bench.store.rotate(&id, &digest(n), &digest(n + 1), &Origin::default()).await.unwrap();
             assert!(matches!(rotation, Rotation::Rotated(_)), "{rotation:?}");
         }
         bench.pass(GRACE);
         let (head, told) = (bench.head().await, bench.told().len());
-        let rotation = bench.store.rotate(&id, &digest(1), &digest(9)).await.unwrap();
+        let rotation = bench.store.rotate(&id, &digest(1), &digest(9), &Origin::default()).await.unwrap();
         assert!(matches!(&rotation, Rotation::Reused(live) if live.id == id), "{rotation:?}");
         let page = bench.store.tail(head).await.unwrap();
         assert_eq!(page.changes, bench.told()[told..]);
         let [change] = &page.changes[..] else { panic!("{page:?}") };
         assert_eq!((change.target.name(), change.effect), (id.as_str(), Effect::RefreshReuse));
         assert!(!bench.is_live(&id).await);
-        let current = bench.store.rotate(&id, &digest(rotations + 1), &digest(9)).await.unwrap();
+        let current = bench.store.rotate(&id, &digest(rotations + 1), &digest(9), &Origin::default()).await.unwrap();
         assert_eq!(current, Rotation::Over, "the thief's and the owner's are both over");
         assert_eq!(bench.head().await, page.head);
     }
@@ -100,16 +101,19 @@ pub(crate) async fn a_used_refresh_token_is_theft(bench: Bench) {
 pub(crate) async fn no_session_is_no_rotation(bench: Bench) {
     company(&bench).await;
     let unknown = SessionId::from_random([9; 16]);
-    assert_eq!(bench.store.rotate(&unknown, &digest(1), &digest(2)).await.unwrap(), Rotation::Unknown);
+    assert_eq!(
+        bench.store.rotate(&unknown, &digest(1), &digest(2), &Origin::default()).await.unwrap(),
+        Rotation::Unknown
+    );
     let id = bench.session("ben").await;
     bench.pass(GRACE);
     bench.end(&id, Effect::SignedOut).await;
-    assert_eq!(bench.store.rotate(&id, &digest(1), &digest(2)).await.unwrap(), Rotation::Over);
+    assert_eq!(bench.store.rotate(&id, &digest(1), &digest(2), &Origin::default()).await.unwrap(), Rotation::Over);
     for end in [sign_out("ben"), suspend("ben")] {
         let id = bench.session("ben").await;
         bench.pass(GRACE);
         bench.does([end]).await;
-        assert_eq!(bench.store.rotate(&id, &digest(1), &digest(2)).await.unwrap(), Rotation::Over);
+        assert_eq!(bench.store.rotate(&id, &digest(1), &digest(2), &Origin::default()).await.unwrap(), Rotation::Over);
     }
 }
 
@@ -118,7 +122,7 @@ pub(crate) async fn a_session_without_a_refresh_token_has_none(bench: Bench) {
     let new = NewSession { refresh: None, ..bench.new_session("default", "ben", 1) };
     let id = bench.store.open_session(new).await.unwrap().unwrap().id;
     bench.pass(GRACE);
-    let rotation = bench.store.rotate(&id, &digest(1), &digest(2)).await.unwrap();
+    let rotation = bench.store.rotate(&id, &digest(1), &digest(2), &Origin::default()).await.unwrap();
     assert!(matches!(rotation, Rotation::Unknown | Rotation::Over | Rotation::Reused(_)), "{rotation:?}");
 }
 
@@ -126,11 +130,14 @@ pub(crate) async fn a_token_that_was_never_issued_ends_nothing(bench: Bench) {
     company(&bench).await;
     let id = bench.session("ben").await;
     bench.pass(GRACE);
-    assert!(matches!(bench.store.rotate(&id, &digest(1), &digest(2)).await.unwrap(), Rotation::Rotated(_)));
+    assert!(matches!(
+        bench.store.rotate(&id, &digest(1), &digest(2), &Origin::default()).await.unwrap(),
+        Rotation::Rotated(_)
+    ));
     let head = bench.head().await;
-    assert_eq!(bench.store.rotate(&id, &digest(99), &digest(3)).await.unwrap(), Rotation::Unknown);
+    assert_eq!(bench.store.rotate(&id, &digest(99), &digest(3), &Origin::default()).await.unwrap(), Rotation::Unknown);
     bench.pass(GRACE);
-    assert_eq!(bench.store.rotate(&id, &digest(99), &digest(3)).await.unwrap(), Rotation::Unknown);
+    assert_eq!(bench.store.rotate(&id, &digest(99), &digest(3), &Origin::default()).await.unwrap(), Rotation::Unknown);
     assert!(bench.is_live(&id).await, "session ids are no secret: who knows one can end nothing by it");
     assert_eq!(bench.head().await, head);
 }
@@ -196,7 +203,7 @@ pub(crate) async fn an_idle_session_is_over_and_a_used_one_goes_on(bench: Bench)
     let live = bench.store.open_session(new.clone()).await.unwrap().unwrap();
     assert_eq!(live.expires_at, bench.after(idle));
     bench.pass(GRACE * 2);
-    let rotation = bench.store.rotate(&new.id, &digest(1), &digest(2)).await.unwrap();
+    let rotation = bench.store.rotate(&new.id, &digest(1), &digest(2), &Origin::default()).await.unwrap();
     let Rotation::Rotated(live) = rotation else { panic!("{rotation:?}") };
     assert_eq!(live.expires_at, ends_at, "three further, but not beyond its end");
     assert_eq!(bench.store.load_session(&new.id).await.unwrap().value, Some(live));
@@ -209,7 +216,10 @@ pub(crate) async fn an_idle_session_is_over_and_a_used_one_goes_on(bench: Bench)
     bench.store.open_session(unused.clone()).await.unwrap().unwrap();
     bench.pass(idle);
     assert!(!bench.is_live(&unused.id).await);
-    assert_eq!(bench.store.rotate(&unused.id, &digest(1), &digest(2)).await.unwrap(), Rotation::Over);
+    assert_eq!(
+        bench.store.rotate(&unused.id, &digest(1), &digest(2), &Origin::default()).await.unwrap(),
+        Rotation::Over
+    );
 }
 
 pub(crate) async fn a_renewed_hash_ends_nothing(bench: Bench) {
@@ -308,7 +318,7 @@ pub(crate) async fn a_users_sessions_are_listed_while_they_live(bench: Bench) {
     let head = bench.head().await;
     bench.does([sign_out("cleo")]).await;
     bench.pass(GRACE);
-    bench.store.rotate(&ids[0], &digest(1), &digest(2)).await.unwrap();
+    bench.store.rotate(&ids[0], &digest(1), &digest(2), &Origin::default()).await.unwrap();
     let items = bench.store.sessions(&tenant("default"), &user("ben"), None, 10).await.unwrap().items;
     let (refreshed, other) = (&items[0], &items[1]);
     assert_eq!((refreshed.last_refresh_at, refreshed.seq), (bench.now(), head.next()));

@@ -17,7 +17,7 @@ use crate::domain::records::{
 };
 use crate::domain::rules::Refusal;
 use crate::domain::{
-    Actor, Change, Clock, Effect, Epoch, LogRow, Random, RoleName, RoleNo, Seq, SessionId, Target, TenantName,
+    Actor, Change, Clock, Effect, Epoch, LogRow, Origin, Random, RoleName, RoleNo, Seq, SessionId, Target, TenantName,
     Timestamp, Unit, UserId, Version,
 };
 
@@ -284,12 +284,13 @@ impl Store for MemoryStore {
         id: &SessionId,
         presented: &TokenDigest,
         successor: &TokenDigest,
+        _: &Origin,
     ) -> Result<Rotation, StoreError> {
         let (rotation, _) = self.transact_freely(|transaction| transaction.rotate(id, presented, successor));
         Ok(rotation)
     }
 
-    async fn end_session(&self, session: &SessionId, effect: Effect) -> Result<Written, StoreError> {
+    async fn end_session(&self, session: &SessionId, effect: Effect, _: &Origin) -> Result<Written, StoreError> {
         Ok(self.transact_freely(|transaction| transaction.end_session(session, effect)).1)
     }
 

@@ -85,6 +85,7 @@ pub(in crate::store) struct Rotating {
     pub(in crate::store) session: SessionId,
     pub(in crate::store) presented: TokenDigest,
     pub(in crate::store) successor: TokenDigest,
+    pub(in crate::store) from: Origin,
 }
 
 impl Work for Rotating {
@@ -124,7 +125,7 @@ impl Work for Rotating {
         if !get::<bool>(row, "used")? {
             return Ok(Rotation::Unknown);
         }
-        end(transaction, &live, Effect::RefreshReuse, &Actor::System("system"))?;
+        end(transaction, &live, Effect::RefreshReuse, &Actor::System("system"), &self.from)?;
         Ok(Rotation::Reused(live))
     }
 }
@@ -133,6 +134,7 @@ impl Work for Rotating {
 pub(in crate::store) struct Ending {
     pub(in crate::store) session: SessionId,
     pub(in crate::store) effect: Effect,
+    pub(in crate::store) from: Origin,
 }
 
 impl Work for Ending {
@@ -149,7 +151,7 @@ impl Work for Ending {
             session: self.session.clone(),
             origin: Origin::default(),
         };
-        let changes = end(transaction, &live, self.effect, &actor)?;
+        let changes = end(transaction, &live, self.effect, &actor, &self.from)?;
         transaction.written(changes)
     }
 }
@@ -159,10 +161,11 @@ fn end(
     session: &LiveSession,
     effect: Effect,
     actor: &Actor,
+    from: &Origin,
 ) -> Result<Vec<crate::domain::Change>, sqlx::Error> {
     let sql = operation!("UPDATE sessions SET ended_at = $6, ended_by = $7 WHERE id = $5");
     let args = args![session.id.as_str(), transaction.now, effect.as_str()];
-    transaction.operate(actor, Script { sql, args, summary: None })
+    transaction.operate_from(actor, from, Script { sql, args, summary: None })
 }
 
 fn live_session(row: &dyn Row) -> Result<LiveSession, sqlx::Error> {

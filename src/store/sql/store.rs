@@ -12,8 +12,8 @@ use crate::domain::records::{
     GrantRecord, Identity, LockdownRecord, Page, ReplicaRecord, RoleRecord, SessionRecord, TenantRecord, UserRecord,
 };
 use crate::domain::{
-    Actor, Change, Clock, Effect, Epoch, LogRow, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit, UserId,
-    Version,
+    Actor, Change, Clock, Effect, Epoch, LogRow, Origin, RoleName, RoleNo, Seq, SessionId, TenantName, Timestamp, Unit,
+    UserId, Version,
 };
 use crate::store::audit::{AuditEntry, AuditLink, AuditQuery, RefusedSignIns};
 use crate::store::{
@@ -224,13 +224,19 @@ impl<E: Engine> Store for SqlStore<E> {
         session: &SessionId,
         presented: &TokenDigest,
         successor: &TokenDigest,
+        from: &Origin,
     ) -> Result<Rotation, StoreError> {
-        let work = sessions::Rotating { session: session.clone(), presented: *presented, successor: *successor };
+        let work = sessions::Rotating {
+            session: session.clone(),
+            presented: *presented,
+            successor: *successor,
+            from: from.clone(),
+        };
         Ok(self.queue.write(work).await?)
     }
 
-    async fn end_session(&self, session: &SessionId, effect: Effect) -> Result<Written, StoreError> {
-        Ok(self.queue.write(sessions::Ending { session: session.clone(), effect }).await?)
+    async fn end_session(&self, session: &SessionId, effect: Effect, from: &Origin) -> Result<Written, StoreError> {
+        Ok(self.queue.write(sessions::Ending { session: session.clone(), effect, from: from.clone() }).await?)
     }
 
     async fn sessions(

@@ -113,7 +113,17 @@ impl<'a> Transaction<'a> {
 
     /// Statements that the log tells of; answers what it tells.
     pub(in crate::store) fn operate(&mut self, actor: &Actor, script: Script) -> Result<Vec<Change>, sqlx::Error> {
-        self.tell_origin(actor.origin().unwrap_or(&Origin::default()))?;
+        self.operate_from(actor, actor.origin().unwrap_or(&Origin::default()), script)
+    }
+
+    /// The same where the actor does not know from where it is done.
+    pub(in crate::store) fn operate_from(
+        &mut self,
+        actor: &Actor,
+        from: &Origin,
+        script: Script,
+    ) -> Result<Vec<Change>, sqlx::Error> {
+        self.tell_origin(from)?;
         let session = match actor {
             Actor::User { session, .. } => Some(session.as_str()),
             Actor::Bearer { .. } | Actor::Provisioning | Actor::System(_) => None,
