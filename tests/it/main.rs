@@ -31,6 +31,8 @@ mod operators;
 mod operators_tokens;
 mod outages;
 mod postgres;
+mod postgres_faults;
+mod postgres_own;
 mod propagation;
 mod provider;
 mod proxy;
