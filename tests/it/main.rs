@@ -33,6 +33,7 @@ mod outages;
 mod postgres;
 mod postgres_faults;
 mod postgres_own;
+mod postgres_tls;
 mod propagation;
 mod provider;
 mod proxy;

@@ -266,13 +266,16 @@ pub(super) fn refined(doing: &'static str) -> impl FnOnce(sqlx::Error) -> StoreE
 
 /// Why there is no connection, and what to do about it.
 fn why_not(error: &sqlx::Error) -> String {
+    let by_tls = |cause: &dyn std::fmt::Display| {
+        format!("cannot be reached by TLS: {cause}; see sslmode and sslrootcert in PERMCAST_DATABASE_URL")
+    };
     match error {
+        // A certificate that is not believed comes as bytes that make no sense.
+        sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => by_tls(cause),
         sqlx::Error::Io(cause) => {
             format!("cannot be reached: {cause}; is a server running there, and is PERMCAST_DATABASE_URL right?")
         }
-        sqlx::Error::Tls(cause) => {
-            format!("cannot be reached by TLS: {cause}; see sslmode and sslrootcert in PERMCAST_DATABASE_URL")
-        }
+        sqlx::Error::Tls(cause) => by_tls(cause),
         sqlx::Error::Configuration(cause) => match cause.downcast_ref::<StoreError>() {
             Some(StoreError::Replaced(why)) => format!("cannot be used: {why}; give the primary's address"),
             _ => format!("cannot be reached: {cause}"),
