@@ -11,6 +11,7 @@ mod decisions;
 pub mod demo;
 pub mod edge;
 pub mod evaluation;
+mod events;
 pub mod fields;
 mod grants;
 mod health;

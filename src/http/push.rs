@@ -103,14 +103,24 @@ async fn events(
     sockets: web::Data<Sockets>,
     origins: web::Data<Origins>,
 ) -> Result<HttpResponse, Problem> {
-    let seat = admit(client_address(&request), &sockets)?;
-    check_origin(request.headers(), &origins)?;
-    let token = identify(&request, &sockets).await?;
+    let (seat, token) = admit_to_events(request.head(), client_address(&request), &sockets, &origins).await?;
     Ok(sse::accept(&sockets.into_inner(), seat, token))
 }
 
+/// Looks at who asks for events, whatever carries them.
+pub(super) async fn admit_to_events(
+    head: &RequestHead,
+    client: IpAddr,
+    sockets: &Sockets,
+    origins: &Origins,
+) -> Result<(Seat, Arc<Verified>), Problem> {
+    let seat = admit(client, sockets)?;
+    check_origin(head.headers(), origins)?;
+    Ok((seat, identify(head.headers(), sockets).await?))
+}
+
 async fn freshness(request: HttpRequest, sockets: web::Data<Sockets>) -> Result<HttpResponse, Problem> {
-    let token = identify(&request, &sockets).await?;
+    let token = identify(request.headers(), &sockets).await?;
     let (floors, applied) = (&sockets.floors, &sockets.applied);
     let own = token.basis.stamp();
     let (needed, stale) = match floors.freshness(&token.basis) {
@@ -164,8 +174,8 @@ fn check_origin(headers: &HeaderMap, origins: &Origins) -> Result<(), Problem> {
     if foreign { Err(Problem::new(ProblemType::Forbidden, "this origin is not allowed")) } else { Ok(()) }
 }
 
-async fn identify(request: &HttpRequest, sockets: &Sockets) -> Result<Arc<Verified>, Problem> {
-    sockets.authority.identify(bearer(request.headers())?).await.map_err(refused)
+async fn identify(headers: &HeaderMap, sockets: &Sockets) -> Result<Arc<Verified>, Problem> {
+    sockets.authority.identify(bearer(headers)?).await.map_err(refused)
 }
 
 fn refused(refusal: Refusal) -> Problem {

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use actix_web::{App, HttpServer, dev::ServerHandle};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -70,6 +70,7 @@ over_all! {
     bad_messages_end_the_connection_with_their_code,
     connections_are_counted_and_their_end_is_noticed,
     a_server_that_stops_says_so,
+    a_stream_of_events_ends_with_the_server_and_with_its_client,
 }
 
 fn serve_with(over: Over, limits: Limits) -> Server {
@@ -339,7 +340,13 @@ async fn event(
 
 #[actix_web::test]
 async fn the_same_comes_as_server_sent_events() {
-    let server = serve(Over::Socket);
+    for over in [Over::Socket, Over::App] {
+        events_come(over).await;
+    }
+}
+
+async fn events_come(over: Over) {
+    let server = serve(over);
     let token = server.house.token("ben", 10, &["editor"]);
     let client = reqwest::Client::new();
     let unknown = client.get(server.url("/v1/events")).bearer_auth("nonsense").send().await.unwrap();
@@ -360,6 +367,50 @@ async fn the_same_comes_as_server_sent_events() {
     let over = event(&mut stream, &mut rest).await.unwrap();
     assert_eq!(over, ["event: session_revoked", r#"data: {"reason":"signed_out"}"#]);
     assert_eq!(event(&mut stream, &mut rest).await, None);
+}
+
+async fn a_stream_of_events_ends_with_the_server_and_with_its_client(over: Over) {
+    let server = serve(over);
+    let token = server.house.token("ben", 10, &["editor"]);
+    let ask = format!(
+        "GET /v1/events?x=y HTTP/1.1\r\nHost: permcast\r\nAuthorization: Bearer {token}\r\nOrigin: https://app.example\r\n\r\n"
+    );
+    let mut streams = Vec::new();
+    // At once, and as it comes over a slow line: what is seen first tells nothing then.
+    for cuts in [vec![ask.as_bytes()], vec![&ask.as_bytes()[..7], &ask.as_bytes()[7..]]] {
+        let mut raw = server.dial().await;
+        for part in cuts {
+            raw.write_all(part).await.unwrap();
+            raw.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut said = String::new();
+        while !said.contains("event: welcome") {
+            let mut some = [0; 1024];
+            let read = raw.read(&mut some).await.unwrap();
+            assert!(read > 0, "{said}");
+            said.push_str(std::str::from_utf8(&some[..read]).unwrap());
+        }
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\n") && said.contains("transfer-encoding: chunked\r\n"), "{said}");
+        streams.push(raw);
+    }
+    assert_eq!(server.house.sockets.hub.totals().registered, 2);
+    drop(streams.pop());
+    // In somebody's own `App` a client may close his half, and is found gone by what is written to him.
+    while !matches!(over, Over::App) && server.house.sockets.hub.totals().registered != 1 {
+        tokio::task::yield_now().await;
+    }
+    let mut rest = Vec::new();
+    let mut last = streams.pop().unwrap();
+    // The connection itself may be kept for another request.
+    let read_on = async {
+        while !rest.ends_with(b"0\r\n\r\n") {
+            assert!(last.read_buf(&mut rest).await.unwrap() > 0);
+        }
+    };
+    tokio::join!(server.house.sockets.drain(), read_on);
+    let rest = String::from_utf8(rest).unwrap();
+    assert!(rest.contains("event: draining"), "{rest}");
 }
 
 #[actix_web::test]

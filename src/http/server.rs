@@ -7,12 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
-use actix_http::{HttpService, Protocol};
-use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_http::{HttpService, Protocol, ServiceConfig};
+use actix_server::GracefulShutdownSignal;
+use actix_service::{
+    IntoServiceFactory as _, Service, ServiceFactory as _, ServiceFactoryExt as _, fn_factory, fn_service, map_config,
+};
 use actix_web::dev::{AppConfig, Server};
 use actix_web::{App, Error, web};
 use tokio::net::TcpStream;
 
+use super::events;
 use super::stream::Stream;
 use super::tls::{Tls, Turn};
 pub use super::upgrade::Door;
@@ -56,20 +60,68 @@ pub fn serve(
             .configure(super::configure)
             .into_factory()
             .map_err(|error: Error| error.error_response());
+        let (upgrading, at_work, ends) = (Rc::clone(&door), Rc::clone(&worker), stopping.clone());
         let http = HttpService::build()
             .graceful_shutdown_signal(move || {
-                let stopping = stopping.clone();
+                let stopping = ends.clone();
                 async move { stopping.notified().await }
             })
             .client_request_timeout(HEAD_WITHIN)
             // What is behind the last answer is read for a moment, so that the answer arrives.
             .client_disconnect_timeout(LINGER)
             .local_addr(address)
-            .upgrade(fn_service(move |handed| upgrade(Rc::clone(&door), Rc::clone(&worker), handed)))
+            .upgrade(fn_service(move |handed| upgrade(Rc::clone(&upgrading), Rc::clone(&at_work), handed)))
             .finish(map_config(router, move |()| AppConfig::default()));
-        fn_service(move |socket| greet(way.clone(), socket)).and_then(http)
+        fn_factory(move || {
+            let (door, worker, way, stopping) = (Rc::clone(&door), Rc::clone(&worker), way.clone(), stopping.clone());
+            let making = http.new_service(());
+            async move {
+                let config = ServiceConfig::default();
+                let entrance = Rc::new(Entrance { http: making.await?, door, worker, config, way, stopping });
+                Ok::<_, ()>(fn_service(move |socket| enter(Rc::clone(&entrance), socket)))
+            }
+        })
     })?;
     Ok(builder.run())
+}
+
+/// Where sockets come in, on one worker thread.
+struct Entrance<H> {
+    http: H,
+    door: Rc<Door>,
+    worker: Rc<Worker>,
+    /// Of answers that are written past the HTTP connection.
+    config: ServiceConfig,
+    way: Option<Rc<(Arc<Tls>, Turn)>>,
+    stopping: GracefulShutdownSignal,
+}
+
+/// Leads a socket to where what is asked for first is answered.
+async fn enter<H>(entrance: Rc<Entrance<H>>, socket: TcpStream) -> Result<(), DispatchError>
+where
+    H: Service<(Stream, Protocol, Option<SocketAddr>), Response = (), Error = DispatchError>,
+{
+    let Entrance { http, door, worker, config, way, stopping } = &*entrance;
+    let (stream, protocol, peer) = greet(way.clone(), socket).await?;
+    let stream = match stream {
+        under_tls @ Stream::Tls(_) => under_tls,
+        Stream::Plain(socket) => {
+            let asked = tokio::select! {
+                asked = tokio::time::timeout(HEAD_WITHIN, events::are_asked_for(&socket)) => asked,
+                () = stopping.notified() => return Ok(()),
+            };
+            match asked {
+                Ok(false) => Stream::Plain(socket),
+                Ok(true) => {
+                    events::answer(door, worker, config.clone(), socket, peer, HEAD_WITHIN).await;
+                    return Ok(());
+                }
+                // Who says nothing is answered nothing.
+                Err(_) => return Ok(()),
+            }
+        }
+    };
+    http.call((stream, protocol, peer)).await
 }
 
 /// What is done with a socket before there is HTTP on it.

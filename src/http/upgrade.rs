@@ -23,11 +23,11 @@ use super::problem::Problem;
 use super::push::{Welcome, handshake};
 use crate::protocol::socket::SUBPROTOCOL;
 use crate::socket::Sockets;
-use crate::socket::lean::{self, LINGER, Worker};
+use crate::socket::lean::{self, LINGER, Speech, Worker};
 
 const PATH: &str = "/v1/ws";
 /// Time for a refusal to be written.
-const REFUSED_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What an upgrade is looked at with.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ pub struct Door {
 }
 
 /// The HTTP connection as the server hands it over.
-type Handed<S> = Framed<S, h1::Codec>;
+pub(super) type Handed<S> = Framed<S, h1::Codec>;
 
 /// Takes a socket in, or sends it away.
 pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + 'static>(
@@ -72,7 +72,7 @@ pub(super) async fn upgrade<S: AsyncRead + AsyncWrite + Unpin + 'static>(
             let mut bytes = BytesMut::from(&parts.write_buf[..]);
             let _ = codec.encode(h1::Message::Item((answer, BodySize::None)), &mut bytes);
             // The buffers go with the parts.
-            lean::accept(&worker, parts.io, bytes.freeze(), &parts.read_buf, seat, token);
+            lean::accept(&worker, parts.io, Speech::WebSocket, bytes.freeze(), &parts.read_buf, seat, token);
         }
         Err(refused) => {
             let mut refused = Response::<BoxBody>::from(*refused);
@@ -94,7 +94,7 @@ async fn look_at(door: &Door, request: &Request, client: IpAddr) -> Result<Welco
 }
 
 /// Writes an answer and ends the connection: behind an upgrade that is refused nothing can be trusted to be HTTP.
-async fn send_away<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn send_away<S: AsyncRead + AsyncWrite + Unpin>(
     framed: Handed<S>,
     mut refused: Response<BoxBody>,
     bare: bool,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix_web::http::header;
 use actix_web::web::Bytes;
-use actix_web::{HttpResponse, http};
+use actix_web::{HttpResponse, HttpResponseBuilder, http};
 use futures_util::stream;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -19,6 +19,16 @@ use crate::token::Verified;
 /// Events between the connection's task and the response: the rest waits where it is merged.
 const QUEUE: usize = 2;
 
+/// The head of the answer.
+pub fn head() -> HttpResponseBuilder {
+    let mut head = HttpResponse::build(http::StatusCode::OK);
+    head.content_type("text/event-stream")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        // nginx would otherwise hold events back.
+        .insert_header(("X-Accel-Buffering", "no"));
+    head
+}
+
 /// Answers with a stream of the connection's messages, and runs it.
 pub fn accept(sockets: &Arc<Sockets>, seat: Seat, token: Arc<Verified>) -> HttpResponse {
     let (sender, receiver) = mpsc::channel::<Bytes>(QUEUE);
@@ -26,12 +36,7 @@ pub fn accept(sockets: &Arc<Sockets>, seat: Seat, token: Arc<Verified>) -> HttpR
     let body = stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|event| (Ok::<_, Infallible>(event), receiver))
     });
-    HttpResponse::build(http::StatusCode::OK)
-        .content_type("text/event-stream")
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        // nginx would otherwise hold events back.
-        .insert_header(("X-Accel-Buffering", "no"))
-        .streaming(body)
+    head().streaming(body)
 }
 
 struct Events(Option<mpsc::Sender<Bytes>>);
@@ -55,7 +60,7 @@ impl Carrier for Events {
 }
 
 /// `event:` is the message's type, `data:` the rest, `id:` its version.
-fn event(text: &str) -> String {
+pub(super) fn event(text: &str) -> String {
     let mut members: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
     let kind = members.remove("type");
     let kind = kind.as_ref().and_then(Value::as_str).unwrap_or("error");

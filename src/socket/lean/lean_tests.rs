@@ -25,7 +25,7 @@ impl Client {
     fn connect(worker: &Rc<Worker>, room: usize) -> Self {
         let (theirs, ours) = tokio::io::duplex(room);
         let seat = worker.sockets.hub.admit("192.0.2.1".parse().unwrap()).unwrap();
-        accept(worker, ours, Bytes::new(), b"", seat, None);
+        accept(worker, ours, Speech::WebSocket, Bytes::new(), b"", seat, None);
         Self(theirs)
     }
 
@@ -150,5 +150,5 @@ fn a_stop_is_spread_over_its_time() {
 #[test]
 fn a_connection_is_small() {
     // What an idle connection holds beside its socket, its place in the hub and its state.
-    assert!(size_of::<Lean<tokio::net::TcpStream>>() <= 280, "{}", size_of::<Lean<tokio::net::TcpStream>>());
+    assert!(size_of::<Lean<tokio::net::TcpStream>>() <= 288, "{}", size_of::<Lean<tokio::net::TcpStream>>());
 }

@@ -1,13 +1,15 @@
-//! The lean carrier: a WebSocket for which, while nothing happens, there is its socket, a small task and nothing else.
+//! The lean carrier: a WebSocket, or a stream of server-sent events, for which, while nothing happens, there is its socket, a
+//! small task and nothing else.
 //!
-//! In `actix_ws` the HTTP connection stays beneath for life, with its buffers. Here the socket itself was handed over
-//! after the handshake: it reads into a buffer that a whole thread shares, keeps what it could not write only where the
+//! In `actix_ws`, and under an answer that does not end, the HTTP connection stays beneath for life, with its buffers. Here the
+//! socket itself was handed over after the handshake: it reads into a buffer that a whole thread shares, keeps what it could not write only where the
 //! kernel refused it, and has no timer of its own.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod inbound;
 mod outbound;
+mod speech;
 mod wheel;
 mod worker;
 
@@ -23,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::inbound::{Inbound, Said};
 use self::outbound::{Outbound, Piece};
+pub use self::speech::Speech;
 use self::wheel::Alarm;
 pub use self::worker::Worker;
 use super::Received;
@@ -42,6 +45,7 @@ pub const LINGER: Duration = Duration::from_millis(250);
 pub fn accept<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     worker: &Rc<Worker>,
     socket: S,
+    speech: Speech,
     answer: Bytes,
     ahead: &[u8],
     seat: Seat,
@@ -53,9 +57,11 @@ pub fn accept<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         driver.brought(verified, &mut out);
     }
     let mut outbound = Outbound::new(answer);
-    outbound.extend(out);
+    outbound.extend(out, speech);
+    let ahead = if speech == Speech::WebSocket { ahead } else { b"" };
     worker.sockets.run(Lean {
         socket,
+        speech,
         worker: Rc::clone(worker),
         alarm: None,
         rings: 0,
@@ -69,6 +75,7 @@ pub fn accept<S: AsyncRead + AsyncWrite + Unpin + 'static>(
 /// One connection.
 struct Lean<S> {
     socket: S,
+    speech: Speech,
     worker: Rc<Worker>,
     /// What the thread knows it by: from its first poll on.
     alarm: Option<Alarm>,
@@ -155,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
         }
         let mut out = VecDeque::new();
         let went_on = ready!(self.take_in(context, alarm, now, outbound, &mut out));
-        outbound.extend(out);
+        outbound.extend(out, self.speech);
         Poll::Ready(went_on)
     }
 
@@ -195,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
         self.driver.happened(Input::Stuck, &mut out);
         self.driver.leave();
         outbound.give_up();
-        outbound.extend(out);
+        outbound.extend(out, self.speech);
         self.phase = Phase::Lingering(Boottime(now.0 + LINGER));
         Poll::Ready(Some(()))
     }
@@ -262,6 +269,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
             let mut shared = self.worker.buffer();
             let mut buffer = ReadBuf::new(&mut shared);
             match ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() && self.speech != Speech::WebSocket => {
+                    return Poll::Ready(Some(Said::Received(Received::Part)));
+                }
                 Ok(()) if !buffer.filled().is_empty() => match &mut self.inbound {
                     Some(inbound) => inbound.extend(buffer.filled()),
                     none => *none = Some(Box::new(Inbound::new(buffer.filled()))),

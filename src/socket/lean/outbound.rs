@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use actix_http::ws::{CloseReason, OpCode, Parser};
+use actix_http::ws::{OpCode, Parser};
 use actix_web::web::{Bytes, BytesMut};
 
+use super::speech::Speech;
 use crate::domain::{Boottime, Stamp};
 use crate::socket::driver::Out;
 
@@ -39,16 +40,11 @@ impl Outbound {
         self.pieces.is_empty() && self.due.is_none()
     }
 
-    pub(super) fn extend(&mut self, out: VecDeque<Out>) {
+    pub(super) fn extend(&mut self, out: VecDeque<Out>, speech: Speech) {
         self.pieces.extend(out.into_iter().map(|out| match out {
-            Out::Text(frame) => (frame.whole().clone(), Piece::Other),
-            Out::Notice(frame, stamp) => (frame.whole().clone(), Piece::Notice(stamp)),
-            Out::Close(code) => {
-                let mut frame = BytesMut::new();
-                let reason = CloseReason { code: code.code().into(), description: Some(code.reason().to_owned()) };
-                Parser::write_close(&mut frame, Some(reason), false);
-                (frame.freeze(), Piece::Last)
-            }
+            Out::Text(frame) => (speech.text(&frame), Piece::Other),
+            Out::Notice(frame, stamp) => (speech.text(&frame), Piece::Notice(stamp)),
+            Out::Close(code) => (speech.close(code), Piece::Last),
         }));
     }
 
