@@ -57,7 +57,7 @@ pub fn accept<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         driver.brought(verified, &mut out);
     }
     let mut outbound = Outbound::new(answer);
-    outbound.extend(out, speech);
+    outbound.extend(&mut out, speech);
     let ahead = if speech == Speech::WebSocket { ahead } else { b"" };
     worker.sockets.run(Lean {
         socket,
@@ -114,8 +114,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Lean<S> {
         let this = self.get_mut();
         let now = this.worker.sockets.clock.boottime();
         let alarm = *this.alarm.get_or_insert_with(|| this.worker.join(context.waker().clone()));
-        let mut outbound = this.outbound.take().map(|outbound| *outbound).unwrap_or_default();
-        while let Poll::Ready(step) = this.step(context, alarm, now, &mut outbound) {
+        let room = || Outbound::within(this.worker.pieces.take());
+        let mut outbound = this.outbound.take().map_or_else(room, |outbound| *outbound);
+        let mut out = this.worker.out.take();
+        while let Poll::Ready(step) = this.step(context, alarm, now, &mut outbound, &mut out) {
             if step.is_none() {
                 this.driver.leave();
                 let _ = Pin::new(&mut this.socket).poll_shutdown(context);
@@ -123,7 +125,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Lean<S> {
             }
         }
         let at = this.deadline(&outbound);
-        if !outbound.is_empty() {
+        this.worker.out.set(out);
+        if outbound.is_empty() {
+            this.worker.pieces.set(outbound.room());
+        } else {
             this.outbound = Some(Box::new(outbound));
         }
         this.rings = this.worker.set(alarm, this.rings, now, at);
@@ -146,7 +151,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
     }
 
     /// Writes what is to be written, then takes in one thing that happened.
-    fn step(&mut self, context: &mut Context<'_>, alarm: Alarm, now: Boottime, outbound: &mut Outbound) -> Poll<Step> {
+    fn step(
+        &mut self,
+        context: &mut Context<'_>,
+        alarm: Alarm,
+        now: Boottime,
+        outbound: &mut Outbound,
+        out: &mut VecDeque<Out>,
+    ) -> Poll<Step> {
         if let Phase::Lingering(until) = self.phase
             && until <= now
         {
@@ -160,8 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
         if matches!(self.phase, Phase::Lingering(_)) {
             return self.hear_out(context);
         }
-        let mut out = VecDeque::new();
-        let went_on = ready!(self.take_in(context, alarm, now, outbound, &mut out));
+        let went_on = ready!(self.take_in(context, alarm, now, outbound, out));
         outbound.extend(out, self.speech);
         Poll::Ready(went_on)
     }
@@ -202,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lean<S> {
         self.driver.happened(Input::Stuck, &mut out);
         self.driver.leave();
         outbound.give_up();
-        outbound.extend(out, self.speech);
+        outbound.extend(&mut out, self.speech);
         self.phase = Phase::Lingering(Boottime(now.0 + LINGER));
         Poll::Ready(Some(()))
     }

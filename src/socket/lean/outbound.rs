@@ -36,12 +36,22 @@ impl Outbound {
         Self { pieces, ..Self::default() }
     }
 
+    /// Nothing, in room that was used before.
+    pub(super) fn within(pieces: VecDeque<(Bytes, Piece)>) -> Self {
+        Self { pieces, ..Self::default() }
+    }
+
+    /// The room of what is written.
+    pub(super) fn room(self) -> VecDeque<(Bytes, Piece)> {
+        self.pieces
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.pieces.is_empty() && self.due.is_none()
     }
 
-    pub(super) fn extend(&mut self, out: VecDeque<Out>, speech: Speech) {
-        self.pieces.extend(out.into_iter().map(|out| match out {
+    pub(super) fn extend(&mut self, out: &mut VecDeque<Out>, speech: Speech) {
+        self.pieces.extend(out.drain(..).map(|out| match out {
             Out::Text(frame) => (speech.text(&frame), Piece::Other),
             Out::Notice(frame, stamp) => (speech.text(&frame), Piece::Notice(stamp)),
             Out::Close(code) => (speech.close(code), Piece::Last),

@@ -2,16 +2,21 @@
 //! by which those are called that have mail.
 
 use std::cell::{Cell, RefCell, RefMut};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use actix_web::web::Bytes;
+
+use super::outbound::Piece;
 use super::wheel::{Alarm, Wheel};
 use crate::domain::{Boottime, limits::SOCKET_MESSAGE_BYTES_MAX};
 use crate::hub::{Bell, Sleeper};
 use crate::socket::Sockets;
+use crate::socket::driver::Out;
 
 /// How finely alarms are told apart. The shortest wait of a connection is a quarter of a second.
 const TICK: Duration = Duration::from_millis(50);
@@ -31,6 +36,9 @@ pub struct Worker {
     /// Whether somebody turns the wheel and hears the bell.
     attended: Cell<bool>,
     buffer: RefCell<Box<[u8]>>,
+    /// Room for what comes out of a connection, and for how it is written: of one connection after the other.
+    pub(super) out: Cell<VecDeque<Out>>,
+    pub(super) pieces: Cell<VecDeque<(Bytes, Piece)>>,
 }
 
 impl Worker {
@@ -38,7 +46,15 @@ impl Worker {
     pub fn new(sockets: Arc<Sockets>) -> Rc<Self> {
         let wheel = RefCell::new(Wheel::new(ticks(sockets.clock.boottime())));
         let buffer = RefCell::new(vec![0; SOCKET_MESSAGE_BYTES_MAX].into());
-        Rc::new(Self { sockets, wheel, bell: Arc::default(), attended: Cell::new(false), buffer })
+        Rc::new(Self {
+            sockets,
+            wheel,
+            bell: Arc::default(),
+            attended: Cell::new(false),
+            buffer,
+            out: Cell::default(),
+            pieces: Cell::default(),
+        })
     }
 
     /// The buffer to read into, for as long as it takes to look at what was read.
