@@ -48,7 +48,7 @@ impl Distance {
         let round_trip = round_trip(&world).await;
         let (root, ben) = (Person::new(OPERATOR), Person::new(user_name(0)));
         let mut token = ben.token(&world, THERE).await.expect("he may sign in");
-        let mut socket = connect(&world, &token).await;
+        let mut socket = connect(&world, THERE, &token).await;
         let mut commit_to_frame = Vec::new();
         let path = format!("/v1/tenants/default/users/{}/permissions/distance:cross", ben.name);
         let mut acting = root.token(&world, HERE).await.expect("he may sign in");
@@ -119,10 +119,10 @@ async fn round_trip(world: &World) -> Duration {
     all[all.len() / 2]
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn connect(world: &World, token: &Token) -> Socket {
-    let url = format!("{}/v1/ws", world.base(THERE).replacen("http", "ws", 1));
+pub(crate) async fn connect(world: &World, replica: usize, token: &Token) -> Socket {
+    let url = format!("{}/v1/ws", world.base(replica).replacen("http", "ws", 1));
     let mut request = url.into_client_request().expect("an address");
     request.headers_mut().insert("Sec-WebSocket-Protocol", "permcast.v1".parse().expect("a header"));
     let (mut socket, _) = tokio_tungstenite::connect_async(request).await.expect("it is there");
@@ -135,7 +135,7 @@ async fn say(socket: &mut Socket, message: &Value) {
     socket.send(Message::text(message.to_string())).await.expect("it is there");
 }
 
-async fn next(socket: &mut Socket, kind: &str) -> Value {
+pub(crate) async fn next(socket: &mut Socket, kind: &str) -> Value {
     let coming = async {
         loop {
             match socket.next().await {

@@ -20,6 +20,7 @@ mod faults;
 mod frames;
 mod ground;
 mod guests;
+mod half_open;
 mod history;
 mod hosts;
 mod judge;
@@ -131,6 +132,13 @@ async fn a_change_crosses_the_links_between_hosts() {
         let distance = Distance::measure(1, delay, rounds).await;
         println!("{}\n{}", Distance::COLUMNS, distance.shown());
         distance.check();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_vanishes_without_a_word_is_let_go() {
+    if Hosts::enter("who_vanishes_without_a_word_is_let_go", &[]) {
+        half_open::who_vanishes_is_let_go().await;
     }
 }
 
