@@ -53,7 +53,7 @@ impl Hub {
         let spread = self.spread(self.wide(&news));
         for news in &news {
             let mut receipt = None;
-            self.each_shard(
+            Self::each_shard(
                 &self.reach(news.target),
                 |entry| news.hits(entry),
                 |hits| {
@@ -88,7 +88,7 @@ impl Hub {
             }
             None
         };
-        self.each_shard(reach, below, |hits| hits.iter().for_each(|hit| self.put(hit, std::iter::empty(), spread)));
+        Self::each_shard(reach, below, |hits| hits.iter().for_each(|hit| self.put(hit, std::iter::empty(), spread)));
     }
 
     fn reach(&self, target: &Target) -> Reach<'_> {
@@ -121,7 +121,6 @@ impl Hub {
 
     /// Looks through the shards, and hands out what was found in each.
     fn each_shard(
-        &self,
         reach: &Reach<'_>,
         outcome: impl Fn(&Entry) -> Option<(Outcome, usize)>,
         mut told: impl FnMut(&[Hit]),
@@ -214,7 +213,9 @@ impl<'a> News<'a> {
             }
             all[at].changes.push((Stamp::new(generation, change.seq), change));
         }
-        all.iter_mut().for_each(|news| news.changes.sort_unstable_by_key(|(stamp, _)| *stamp));
+        for news in &mut all {
+            news.changes.sort_unstable_by_key(|(stamp, _)| *stamp);
+        }
         all
     }
 

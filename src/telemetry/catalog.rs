@@ -67,6 +67,11 @@ pub const METRICS: &[Metric] = &[
     gauge("permcast_broker_up", Label::None, "1 while NATS is connected"),
     counter("permcast_changes_applied_total", Label::None, "changes applied: floors, cache and connections"),
     counter("permcast_tail_reads_total", Label::None, "reads of the log's tail"),
+    counter(
+        "permcast_log_pruned_total",
+        Label::None,
+        "rows that were older than `PERMCAST_LOG_RETENTION`, and taken away here",
+    ),
     counter("permcast_tail_errors_total", Label::None, "reads of it that failed"),
     counter("permcast_epochs_total", Label::None, "times that the log began anew, as after a restore"),
     counter(

@@ -42,7 +42,7 @@ impl Own {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let own = Self { folder, port, running: None };
         std::fs::create_dir(own.data()).unwrap();
-        own.owned(&own.data(), "700");
+        Self::owned(&own.data(), "700");
         own
     }
 
@@ -56,7 +56,7 @@ impl Own {
     }
 
     /// Makes a file or folder the server's own.
-    pub(crate) fn owned(&self, path: &Path, mode: &str) {
+    pub(crate) fn owned(path: &Path, mode: &str) {
         let owner = if is_root() { "chown postgres \"$1\" && " } else { "" };
         let script = format!("{owner}chmod {mode} \"$1\"");
         assert!(Command::new("sh").args(["-c", &script, "sh"]).arg(path).status().unwrap().success());

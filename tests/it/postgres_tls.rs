@@ -28,7 +28,7 @@ async fn guarded() -> Own {
     let (cert, private) = (server.folder().join("server.pem"), server.folder().join("server.key"));
     std::fs::write(&cert, certificate.pem()).unwrap();
     std::fs::write(&private, key.serialize_pem()).unwrap();
-    server.owned(&private, "600");
+    Own::owned(&private, "600");
     server.set(&[
         "ssl = on",
         &format!("ssl_cert_file = '{}'", cert.display()),

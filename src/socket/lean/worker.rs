@@ -113,12 +113,15 @@ impl Worker {
     /// Wakes those who are called, some at a time, so that requests and other clients do not wait for all of them.
     async fn call(&self, called: &mut Vec<u32>) {
         for some in called.chunks(CALLED_AT_ONCE) {
-            let wheel = self.wheel.borrow();
-            some.iter().filter_map(|&number| wheel.get(Alarm(number))).for_each(Waker::wake_by_ref);
-            drop(wheel);
+            self.wake(some);
             tokio::task::yield_now().await;
         }
         called.clear();
+    }
+
+    fn wake(&self, called: &[u32]) {
+        let wheel = self.wheel.borrow();
+        called.iter().filter_map(|&number| wheel.get(Alarm(number))).for_each(Waker::wake_by_ref);
     }
 }
 
