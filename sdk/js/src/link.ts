@@ -97,10 +97,15 @@ export class Link {
     }
     this.#socket = socket;
     this.#timers.set('connect', this.#tuning.connectTimeoutMs, () => this.#lost());
-    socket.onopen = () => this.#send({ type: 'hello', token });
+    socket.onopen = () => {
+      // What is wrong with an open socket is said by the code it closes with.
+      socket.onerror = () => undefined;
+      this.#send({ type: 'hello', token });
+    };
     socket.onmessage = (event: { data: unknown }) => this.#frame(decode(event.data));
     socket.onclose = (event: { code: number }) => this.#closed(event.code);
-    socket.onerror = () => undefined;
+    // Not every platform says that a socket that was refused has closed, too: Node 20 does not.
+    socket.onerror = () => this.#closed(1006);
   }
 
   #frame(message: ServerMessage | null): void {

@@ -27,6 +27,19 @@ describe('a lost connection', () => {
     expect(waits).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
   });
 
+  it('comes back where a platform tells of the error alone', async () => {
+    const world = await World.signedIn();
+    world.server.handshake = 'fail';
+    world.server.socket.shut(1006);
+    await world.clock.advance(500);
+    expect(world.state.link).toMatchObject({ kind: 'waiting', attempt: 2 });
+    world.server.handshake = 'open';
+    await world.clock.advance(1_000);
+    expect(world.state.link.kind).toBe('live');
+    world.server.socket.fail();
+    expect(world.state.link.kind).toBe('live');
+  });
+
   it('comes back at different times by chance', async () => {
     const world = await World.signedIn();
     world.chance = 0;

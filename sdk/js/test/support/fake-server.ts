@@ -54,8 +54,8 @@ export class FakeServer {
   readonly scripted = new Map<string, Answer[]>();
   readonly calls: Call[] = [];
   readonly sockets: FakeSocket[] = [];
-  /** What happens to one who opens a socket: it opens, it is refused, or nothing comes at all. */
-  handshake: 'open' | 'refuse' | 'silent' = 'open';
+  /** What happens to one who opens a socket: it opens, it is refused, an error is all that comes, or nothing at all. */
+  handshake: 'open' | 'refuse' | 'fail' | 'silent' = 'open';
   heartbeatMs = 20_000;
   refreshWithinMs = 0;
   readonly #users = new Map<string, User>();
@@ -123,6 +123,7 @@ export class FakeServer {
     this.sockets.push(socket);
     if (this.handshake === 'open') queueMicrotask(() => socket.open());
     if (this.handshake === 'refuse') queueMicrotask(() => socket.shut(1006));
+    if (this.handshake === 'fail') queueMicrotask(() => socket.fail());
     return socket;
   }
 

@@ -44,6 +44,11 @@ export class FakeSocket implements SocketLike {
     this.onmessage?.({ data: typeof message === 'string' ? message : JSON.stringify(message) } as never);
   }
 
+  /** An error, with no word of an end. */
+  fail(): void {
+    this.onerror?.({} as never);
+  }
+
   shut(code: number): void {
     if (this.ended) return;
     this.ended = true;
