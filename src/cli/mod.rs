@@ -69,8 +69,8 @@ pub enum Command {
     },
     /// Move everything from a file of SQLite to a database of PostgreSQL; tokens and sessions stay good.
     ///
-    /// Writes are refused meanwhile, and at the end the source is marked as moved: replicas left on it decide nothing any
-    /// more. If it is interrupted, give the same command again.
+    /// The source is in use while it is copied; then writes are refused until every row has been compared, and it is marked
+    /// as moved: replicas left on it decide nothing any more. If it is interrupted, give the same command again.
     Move {
         /// sqlite:// and the path of the file.
         #[arg(long)]

@@ -1,9 +1,12 @@
 //! From a file of SQLite to a server of PostgreSQL, by the real program, under replicas that run.
 
+use std::process::Stdio;
+
 use crate::client::Client;
 use crate::company::company;
-use crate::harness::{Cluster, OPERATOR, Replica, operation, until};
-use crate::postgres::testing::{Database, database, server};
+use crate::harness::{Cluster, OPERATOR, Replica, operation, soon, until};
+use crate::postgres::operate;
+use crate::postgres::testing::{self, Database, database, server};
 
 const SETTINGS: &[(&str, &str)] = &[("PERMCAST_MAX_STALENESS", "300ms"), ("PERMCAST_POLL_INTERVAL", "20ms")];
 
@@ -73,7 +76,7 @@ async fn what_was_handed_out_before_a_move_is_worth_the_same_after_it() {
 }
 
 #[tokio::test]
-async fn a_move_that_fails_leaves_all_as_it_was_and_one_cut_short_at_the_end_is_finished() {
+async fn a_move_that_fails_leaves_the_source_in_use_and_goes_on_from_there() {
     let cluster = Cluster::start_by([None, None], SETTINGS).await;
     company(&cluster).await;
     let ben = cluster.a.client().login("ben").await;
@@ -87,19 +90,141 @@ async fn a_move_that_fails_leaves_all_as_it_was_and_one_cut_short_at_the_end_is_
     assert_eq!(psql("SELECT count(*) FROM users"), "0");
     assert_eq!(cluster.sql("SELECT epoch FROM meta").trim(), epoch);
     cluster.a.client().with(&ben).get("/v1/me").await.ok();
+    // Nobody starts on what came, and another's goes elsewhere.
+    for arguments in [&["serve"][..], &["migrate"], &["doctor"], &["restore", "--new-epoch"]] {
+        let (code, said) = operate(database.url(), arguments);
+        assert_eq!((code, said.contains("give the same `permcast move` again")), (2, true), "{said}");
+    }
+    let other = Cluster::start_by([None, None], SETTINGS).await;
+    let (code, said) = moves(&other, &database);
+    assert_eq!((code, said.contains("holds part of another database")), (2, true), "{said}");
 
-    // As if it had been killed between the two commits.
+    // As if it had been killed between the two commits; nobody is led to a third place.
     cluster.sql("UPDATE users SET name = 'Ben' WHERE id = 'ben'");
-    cluster.sql(&format!("UPDATE meta SET epoch = 'moved {epoch} postgres://elsewhere'"));
+    cluster.sql(&format!("UPDATE meta SET epoch = 'moved {epoch} {}'", database.url()));
+    let (code, said) = moves(&cluster, &testing::database());
+    assert_eq!((code, said.contains("was moved to postgres://")), (2, true), "{said}");
     let (code, said) = moves(&cluster, &database);
-    assert_eq!(code, 0, "{said}");
+    assert_eq!((code, said.contains("were there already")), (0, true), "{said}");
     assert_eq!(psql("SELECT epoch FROM meta"), epoch);
     let replica = on_the_server(&cluster, &database).await;
     replica.client().with(&ben).get("/v1/me").await.ok();
 
     // Nothing is moved over what is there.
-    let other = Cluster::start_by([None, None], SETTINGS).await;
     let (code, said) = moves(&other, &database);
     assert_eq!((code, said.contains("holds something already")), (2, true), "{said}");
     other.a.client().login(OPERATOR).await;
+}
+
+/// Enough that a move takes a while; a third of them with addresses.
+fn crowd(cluster: &Cluster) {
+    cluster.sql(&format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {CROWD}) \
+         INSERT INTO users (tenant, id, email) \
+         SELECT 1, printf('u%07d', i), CASE WHEN i % 3 = 0 THEN printf('m%d@x.org', i) END FROM n"
+    ));
+}
+
+const CROWD: u32 = 60_000;
+
+/// Begins a move into a database that is migrated, and gives it when this many rows of a table have come.
+async fn begun(cluster: &Cluster, database: &Database, table: &str, rows: u32) -> tokio::process::Child {
+    let source = format!("sqlite://{}", cluster.database().display());
+    let mut command = tokio::process::Command::from(operation(
+        &cluster.database(),
+        &["move", "--from", &source, "--to", database.url()],
+    ));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().unwrap();
+    until("rows on the server", async || {
+        let there = format!("SELECT count(*) > {rows} FROM {table}");
+        (server().psql(database.name(), &there).trim() == "t").then_some(())
+    })
+    .await;
+    child
+}
+
+/// Every user, in words that both databases say alike.
+const USERS: &str = "SELECT no, tenant, id, COALESCE(email, ''), sign_outs FROM users ORDER BY no";
+
+#[tokio::test]
+async fn a_move_that_is_killed_goes_on_and_brings_what_was_changed_meanwhile() {
+    let cluster = Cluster::start_by([None, None], SETTINGS).await;
+    let (root, _) = company(&cluster).await;
+    crowd(&cluster);
+    let database = database();
+    let (code, said) = operate(database.url(), &["migrate"]);
+    assert_eq!(code, 0, "{said}");
+    let psql = |sql: &str| server().psql(database.name(), sql).trim().to_owned();
+
+    // Each time it comes further; and in between the source is changed, in what has come and in what has not.
+    for (round, (table, rows)) in [("audit", 0), ("changes", 20_000), ("users", 30_000)].into_iter().enumerate() {
+        let mut child = begun(&cluster, &database, table, rows).await;
+        child.kill().await.unwrap();
+        let (code, said) = operate(database.url(), &["serve"]);
+        assert_eq!((code, said.contains("give the same `permcast move` again")), (2, true), "{said}");
+        root.put(&format!("/v1/tenants/default/users/ben/permissions/p{round}")).await.ok();
+        // Two addresses change hands, downwards and upwards; one user is gone, and one is new.
+        let (lower, upper) = (300 + 3 * round, 21_000 + 3 * round);
+        cluster.sql(&format!(
+            "UPDATE users SET email = NULL WHERE email IN ('m{lower}@x.org', 'm{upper}@x.org'); \
+             UPDATE users SET email = 'm{lower}@x.org' WHERE id = 'u002000{round}'; \
+             UPDATE users SET email = 'm{upper}@x.org' WHERE id = 'u000000{round}'; \
+             DELETE FROM users WHERE id = 'u000200{round}'; INSERT INTO users (tenant, id) VALUES (1, 'a-new-{round}')"
+        ));
+    }
+    let (users, head) = (cluster.sql(USERS), cluster.sql("SELECT MAX(seq) FROM changes"));
+    let (code, said) = moves(&cluster, &database);
+    assert_eq!(code, 0, "{said}");
+    let before: u64 = said.split("one by one; ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(before >= 40_000, "{said}");
+    assert_eq!(psql(USERS), users.trim());
+    assert_eq!(psql("SELECT seq FROM counter"), head.trim());
+    let replica = on_the_server(&cluster, &database).await;
+    let ben = replica.client().with(&replica.client().login("ben").await);
+    let me = ben.get("/v1/me").await.ok().body["permissions"].to_string();
+    assert!(["p0", "p1", "p2"].iter().all(|permission| me.contains(permission)), "{me}");
+}
+
+#[tokio::test]
+async fn writes_go_on_while_it_copies_and_who_is_late_writes_nothing_more() {
+    let cluster = Cluster::start_by([None, None], SETTINGS).await;
+    let (root, _) = company(&cluster).await;
+    crowd(&cluster);
+    let database = database();
+    let psql = |sql: &str| server().psql(database.name(), sql).trim().to_owned();
+    assert_eq!(operate(database.url(), &["migrate"]).0, 0);
+    let late = begun(&cluster, &database, "audit", 0).await;
+    let signal = |name: &str| {
+        let pid = late.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    // It is stopped between two pieces, where nobody waits for it.
+    let idle = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND application_name = 'permcast' AND state <> 'idle'",
+        database.name()
+    );
+    until("the copying to stand still", async || {
+        signal("-STOP");
+        if psql(&idle) == "0" {
+            return Some(());
+        }
+        signal("-CONT");
+        None
+    })
+    .await;
+    root.put("/v1/tenants/default/users/ben/permissions/meanwhile").await.ok();
+
+    let (code, said) = moves(&cluster, &database);
+    assert_eq!(code, 0, "{said}");
+    let came = psql("SELECT count(*) FROM user_permissions WHERE permission = 'meanwhile'");
+    assert_eq!(came, "1");
+    let all = psql("SELECT count(*), max(id) FROM audit");
+    signal("-CONT");
+    let output = soon("the end of the late one", late.wait_with_output()).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("has taken the target over"), "{said}");
+    assert_eq!(psql("SELECT count(*), max(id) FROM audit"), all);
+    on_the_server(&cluster, &database).await.client().login("ben").await;
 }

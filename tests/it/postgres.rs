@@ -141,7 +141,7 @@ async fn where_the_server_is_gone_for_a_while_nothing_is_acknowledged_and_all_go
 }
 
 /// Runs a command against an address; gives the exit code and what was said.
-fn operate(url: &str, arguments: &[&str]) -> (i32, String) {
+pub(crate) fn operate(url: &str, arguments: &[&str]) -> (i32, String) {
     let folder = tempfile::tempdir().unwrap();
     let output = operation(&folder.path().join("none.db"), arguments).env(URL, url).output().unwrap();
     let said = [output.stdout, output.stderr].concat();

@@ -39,14 +39,14 @@ use query::is_lost;
 /// A database on a server.
 pub type PostgresStore = SqlStore<Postgres>;
 
-/// A connection for writing to a database whose schema is up to date.
-pub(super) async fn migrated(
+/// A connection for writing to a database whose schema is up to date; also to one that another is moved into.
+pub(super) async fn for_a_move(
     address: &str,
     deadline: Duration,
     random: &dyn Random,
 ) -> Result<PgConnection, StoreError> {
     let place = Place::new(address, deadline)?;
-    place.prepare(random).await?;
+    place.migrated(random).await?;
     place.in_time("opening the database", place.connect(true)).await
 }
 

@@ -11,6 +11,7 @@ use tracing::log::LevelFilter;
 
 use crate::domain::{Epoch, Random};
 use crate::store::StoreError;
+use crate::store::moving::received;
 use crate::store::sql::failure::failed;
 use crate::store::sql::statement::{Ask as _, Row, args, get};
 
@@ -162,6 +163,18 @@ impl Place {
 
     /// Creates or migrates the database. Several processes may do so at once.
     pub(super) async fn prepare(&self, random: &dyn Random) -> Result<(), StoreError> {
+        if received(&self.migrated(random).await?).is_some() {
+            return Err(StoreError::Unusable(format!(
+                "the database {} holds part of another that is moved into it: give the same `permcast move` again to \
+                 finish that",
+                self.shown
+            )));
+        }
+        Ok(())
+    }
+
+    /// The same, whatever is in it; gives what stands in the place of the epoch.
+    pub(super) async fn migrated(&self, random: &dyn Random) -> Result<String, StoreError> {
         const DOING: &str = "migrating the database";
         let unusable = |why: String| StoreError::Unusable(format!("the database {} {why}", self.shown));
         let mut connection = match timeout(self.deadline, self.connect(true)).await {
@@ -169,19 +182,20 @@ impl Place {
             Ok(Err(error)) => return Err(unusable(why_not(&error))),
             Err(_) => return Err(unusable(format!("does not answer within {:?}", self.deadline))),
         };
-        match timeout(self.deadline, self.migrate(&mut connection, random)).await {
-            Ok(Ok(())) => {}
+        let epoch = match timeout(self.deadline, self.migrate(&mut connection, random)).await {
+            Ok(Ok(epoch)) => epoch,
             Ok(Err(Hindrance::Unusable(why))) => return Err(unusable(why)),
             Ok(Err(Hindrance::Sql(error))) => return Err(failed(DOING)(error)),
             Err(_) => return Err(StoreError::Unavailable { doing: DOING, source: None }),
-        }
+        };
         // It is told so; whether it heard makes no difference.
         let _ = timeout(self.deadline, connection.close()).await;
-        Ok(())
+        Ok(epoch)
     }
 
     /// Takes the steps that are missing, all in one transaction.
-    async fn migrate(&self, connection: &mut PgConnection, random: &dyn Random) -> Result<(), Hindrance> {
+    async fn migrate(&self, connection: &mut PgConnection, random: &dyn Random) -> Result<String, Hindrance> {
+        const EPOCH: &str = "SELECT epoch FROM meta";
         const STATE: &str = "SELECT current_setting('server_version_num')::bigint AS server_version, \
              current_setting('server_encoding') AS encoding, current_schema() AS place, \
              to_regclass('permcast_schema') IS NOT NULL AS ours, \
@@ -219,7 +233,7 @@ impl Place {
             )));
         }
         if taken == known {
-            return Ok(transaction.commit().await?);
+            return Ok(get(&ask.one(EPOCH, vec![]).await?, "epoch")?);
         }
         if !get::<bool>(&state, "may")? {
             return Err(Hindrance::Unusable(format!(
@@ -237,7 +251,9 @@ impl Place {
         ask.all("UPDATE permcast_schema SET taken = $1", args![known]).await?;
         let epoch = Epoch::from_random(random.bytes());
         ask.all("UPDATE meta SET epoch = $1 WHERE epoch = ''", args![epoch.as_str()]).await?;
-        Ok(transaction.commit().await?)
+        let epoch = get(&ask.one(EPOCH, vec![]).await?, "epoch")?;
+        transaction.commit().await?;
+        Ok(epoch)
     }
 }
 

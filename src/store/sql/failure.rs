@@ -23,15 +23,15 @@ pub(in crate::store) fn failed(doing: &'static str) -> impl FnOnce(sqlx::Error) 
         (Reach::Statement, sqlx::Error::Database(cause)) => StoreError::Inconsistent(cause.to_string()),
         (Reach::Statement, _) => StoreError::Inconsistent(error.to_string()),
         (_, sqlx::Error::Configuration(cause)) if cause.is::<Moved>() => {
-            StoreError::Replaced("it was moved to a server")
+            StoreError::Replaced("it was moved to a server, or is being moved to this one")
         }
         _ => StoreError::Unavailable { doing, source: Some(Box::new(error)) },
     }
 }
 
-/// What is read was moved elsewhere, and goes on there.
+/// What is read was moved elsewhere, and goes on there; or not all of it is there yet.
 #[derive(Debug, thiserror::Error)]
-#[error("it was moved to a server")]
+#[error("it was moved to a server, or is being moved to this one")]
 struct Moved;
 
 /// What it is that the epoch of such a database cannot be read.

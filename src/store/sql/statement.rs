@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::failure::moved;
 use crate::domain::{Grant, Timestamp};
-use crate::store::moving::moved_to;
+use crate::store::moving::{moved_to, received};
 
 /// One argument of a statement. Nothing has a type, too: PostgreSQL asks for it.
 #[derive(Debug, Clone)]
@@ -235,7 +235,8 @@ pub(in crate::store) fn maybe_parsed<T: std::str::FromStr>(
 }
 
 fn parse<T: std::str::FromStr>(text: &str, column: &'static str) -> Result<T, sqlx::Error> {
-    text.parse().map_err(|_| if moved_to(text).is_some() { moved() } else { malformed(column) })
+    text.parse()
+        .map_err(|_| if moved_to(text).is_some() || received(text).is_some() { moved() } else { malformed(column) })
 }
 
 /// A column with a time.

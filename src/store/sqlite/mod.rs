@@ -36,10 +36,29 @@ use writer::FilePen;
 /// A database in one file.
 pub type SqliteStore = SqlStore<Sqlite>;
 
-/// A connection in a transaction that has the writer's lock, to a database whose schema is up to date; also to one that
-/// was moved.
-pub(super) async fn locked(address: &str, deadline: Duration) -> Result<SqliteConnection, StoreError> {
-    Place::new(address, deadline)?.locked().await
+/// A database that is there already, also one that was moved.
+pub(super) struct Existing {
+    place: Place,
+    pub(super) connection: SqliteConnection,
+}
+
+impl Existing {
+    pub(super) async fn open(address: &str, deadline: Duration) -> Result<Self, StoreError> {
+        let place = Place::new(address, deadline)?;
+        let connection = place.existing().await?;
+        Ok(Self { place, connection })
+    }
+
+    /// Begins a transaction, with the writer's lock or only to read; the schema is up to date in it.
+    pub(super) async fn begin(&mut self, to_write: bool) -> Result<(), StoreError> {
+        if to_write {
+            self.place.lock(&mut self.connection).await?;
+        } else {
+            let begun = sqlx::query("BEGIN").execute(&mut self.connection).await;
+            begun.map_err(failed("reading the schema"))?;
+        }
+        self.place.is_up_to_date(&mut self.connection).await
+    }
 }
 
 /// The file and what is open of it.

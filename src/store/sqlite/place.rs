@@ -298,14 +298,18 @@ impl Place {
         transaction.commit().await.map_err(doing())
     }
 
-    /// Takes the writer's lock of a database that is there and up to date, for as long as the connection is kept.
-    pub(super) async fn locked(&self) -> Result<SqliteConnection, StoreError> {
+    /// A connection to a database that is there. It waits for nothing by itself.
+    pub(super) async fn existing(&self) -> Result<SqliteConnection, StoreError> {
         let opened = self.options().busy_timeout(Duration::ZERO).connect().await;
         let mut connection = opened
             .map_err(|error| StoreError::Unusable(format!("{} cannot be opened: {error}", self.path.display())))?;
         self.write_ahead(&mut connection).await?;
-        self.lock(&mut connection).await?;
-        let schema = Schema::read(&mut connection).await.map_err(failed("reading the schema"))?;
+        Ok(connection)
+    }
+
+    /// Fails where the database is not ours, or has not taken all steps.
+    pub(super) async fn is_up_to_date(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let schema = Schema::read(connection).await.map_err(failed("reading the schema"))?;
         if schema.is_empty() || !schema.is_ours() {
             return Err(self.foreign());
         }
@@ -315,7 +319,7 @@ impl Place {
                 self.path.display()
             )));
         }
-        Ok(connection)
+        Ok(())
     }
 
     pub(super) fn foreign(&self) -> StoreError {
