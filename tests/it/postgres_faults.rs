@@ -15,14 +15,14 @@ use crate::proxy::Proxy;
 use crate::socket::Socket;
 
 const URL: &str = "PERMCAST_DATABASE_URL";
-const DATABASE: &str = "permcast";
+pub(crate) const DATABASE: &str = "permcast";
 
 /// Two replicas over a server, which they reach by a way that can lead elsewhere.
-struct World {
-    server: Own,
+pub(crate) struct World {
+    pub(crate) server: Own,
     way: Proxy,
-    cluster: Cluster,
-    root: Client,
+    pub(crate) cluster: Cluster,
+    pub(crate) root: Client,
 }
 
 impl World {
@@ -30,7 +30,7 @@ impl World {
         Self::over(Own::start(settings).await, "postgres").await
     }
 
-    async fn over(server: Own, user: &str) -> Self {
+    pub(crate) async fn over(server: Own, user: &str) -> Self {
         server.psql("postgres", &format!("CREATE DATABASE {DATABASE} OWNER {user}"));
         let way = Proxy::to(([127, 0, 0, 1], server.port).into()).await;
         let nats = Nats::start().await;
@@ -42,12 +42,12 @@ impl World {
         Self { server, way, cluster, root }
     }
 
-    fn psql(&self, sql: &str) -> String {
+    pub(crate) fn psql(&self, sql: &str) -> String {
         self.server.psql(DATABASE, sql)
     }
 
     /// Each replica decides, and so for somebody who came before.
-    async fn all_decide(&self, tokens: &Tokens) {
+    pub(crate) async fn all_decide(&self, tokens: &Tokens) {
         for replica in [&self.cluster.a, &self.cluster.b] {
             let client = replica.client().with(tokens);
             until("it decides", async || (client.get("/v1/me").await.status == 200).then_some(())).await;
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// A write succeeds again.
-    async fn writes(&self) {
+    pub(crate) async fn writes(&self) {
         let path = "/v1/tenants/default/users/ben/permissions/again";
         until("it writes", async || {
             let done = self.root.put(path).await.status.is_success();
@@ -65,19 +65,19 @@ impl World {
         self.root.delete(path).await.ok();
     }
 
-    async fn give(&self, permission: &str) -> u16 {
+    pub(crate) async fn give(&self, permission: &str) -> u16 {
         self.root.put(&format!("/v1/tenants/default/users/ben/permissions/{permission}")).await.status.as_u16()
     }
 }
 
 /// One who gives ben a permission after the other; in the end, those whose writes were acknowledged.
-struct Writer {
+pub(crate) struct Writer {
     over: Arc<AtomicBool>,
     writing: tokio::task::JoinHandle<Vec<String>>,
 }
 
 impl Writer {
-    fn start(root: &Client) -> Self {
+    pub(crate) fn start(root: &Client) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let (root, ends) = (root.clone(), Arc::clone(&over));
         let writing = tokio::spawn(async move {
@@ -99,13 +99,13 @@ impl Writer {
         Self { over, writing }
     }
 
-    async fn end(self) -> Vec<String> {
+    pub(crate) async fn end(self) -> Vec<String> {
         self.over.store(true, Ordering::Release);
         soon("the last write", self.writing).await.unwrap()
     }
 }
 
-fn all_are_there(server: &Own, acknowledged: &[String]) {
+pub(crate) fn all_are_there(server: &Own, acknowledged: &[String]) {
     let there = server.psql(
         DATABASE,
         "SELECT g.permission FROM user_permissions g JOIN users u ON u.no = g.\"user\" WHERE u.id = 'ben'",

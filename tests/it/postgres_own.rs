@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::harness::until;
 use crate::postgres::testing::binaries;
+use crate::postgres_disk::Disk;
 
 /// How a server is told to end.
 #[derive(Clone, Copy)]
@@ -18,32 +19,71 @@ pub(crate) enum Stop {
     Immediate,
 }
 
+/// What of a server's files may be on a small disk.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    Tables,
+    /// Its write-ahead log, alone.
+    Log,
+}
+
 /// One server with its files.
 pub(crate) struct Own {
-    folder: TempDir,
-    pub(crate) port: u16,
     running: Option<Child>,
+    disk: Option<Disk>,
+    pub(crate) port: u16,
+    folder: TempDir,
 }
 
 impl Own {
     /// An empty server with these settings beside its defaults, running.
     pub(crate) async fn start(settings: &[&str]) -> Self {
         let mut own = Self::without_files();
-        own.make("initdb", &["-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C"]);
-        own.set(&["listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "max_connections = 60"]);
+        own.found(&[]);
         own.set(settings);
         own.resume().await;
         own
+    }
+
+    /// The same with one part of its files on a small disk, if there can be one here.
+    pub(crate) async fn start_on_disk(part: Part) -> Option<Self> {
+        let mut own = Self::without_files();
+        let log = own.folder().join("log");
+        Self::owns(&log);
+        own.disk = Some(Disk::over(&match part {
+            Part::Tables => own.data(),
+            Part::Log => log.clone(),
+        })?);
+        own.found(&["--wal-segsize=1", "--waldir", log.to_str().unwrap()]);
+        own.resume().await;
+        Some(own)
     }
 
     fn without_files() -> Self {
         let folder = tempfile::tempdir().unwrap();
         open_to_owner(folder.path());
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let own = Self { folder, port, running: None };
-        std::fs::create_dir(own.data()).unwrap();
-        Self::owned(&own.data(), "700");
+        let own = Self { running: None, disk: None, port, folder };
+        Self::owns(&own.data());
         own
+    }
+
+    /// Makes the files of a new server.
+    fn found(&self, arguments: &[&str]) {
+        let usual = ["-N", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C"];
+        self.make("initdb", &[&usual, arguments].concat());
+        self.set(&["listen_addresses = '127.0.0.1'", "unix_socket_directories = ''", "max_connections = 60"]);
+    }
+
+    /// Makes a folder that is the server's own.
+    fn owns(folder: &Path) {
+        std::fs::create_dir(folder).unwrap();
+        Self::owned(folder, "700");
+    }
+
+    /// The small disk.
+    pub(crate) fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("it was started on one")
     }
 
     /// Where a test may put files that the server reads.
@@ -65,6 +105,7 @@ impl Own {
     /// Adds settings; they hold from the next start or [`Own::reload`] on.
     pub(crate) fn set(&self, settings: &[&str]) {
         let path = self.data().join("postgresql.conf");
+        let path = self.disk.as_ref().map_or(path.clone(), |disk| disk.seen(&path));
         let text = std::fs::read_to_string(&path).unwrap() + "\n" + &settings.join("\n") + "\n";
         std::fs::write(path, text).unwrap();
     }
@@ -95,6 +136,11 @@ impl Own {
         };
         assert!(Command::new("kill").args([signal, &running.id().to_string()]).status().unwrap().success());
         running.wait().unwrap();
+    }
+
+    /// Whether it ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.running.as_mut().is_none_or(|running| running.try_wait().unwrap().is_some())
     }
 
     /// A server that follows this one, running.
@@ -131,7 +177,7 @@ impl Own {
         self.try_psql(database, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
+    pub(crate) fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
         let output = self.shell(database).args(["-c", sql]).stdin(Stdio::null()).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap().trim().to_owned();
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
@@ -153,8 +199,8 @@ impl Own {
     /// One of PostgreSQL's programs; it refuses to run as root.
     fn as_owner(&self, program: &str) -> Command {
         // With whoever started it, it ends.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "QUIT"]);
+        let mut command = self.disk.as_ref().map_or_else(|| Command::new("env"), Disk::entering);
+        command.args(["setpriv", "--pdeathsig", "QUIT"]);
         if is_root() {
             command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]);
         }
@@ -169,7 +215,7 @@ impl Drop for Own {
     }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
