@@ -2,6 +2,7 @@
 
 mod first;
 mod name;
+mod outside;
 mod room;
 
 use std::net::{SocketAddr, TcpListener};
@@ -12,11 +13,10 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::web;
 
-use crate::bus::nats::{NatsBus, NatsError, NatsSettings};
-use crate::bus::{Bus, Hearing, NoBus};
+use crate::bus::nats::NatsError;
 use crate::cache::{CacheLimits, PermissionCache};
 use crate::canary::{self, Canary};
-use crate::config::{self, Config, Database, Server};
+use crate::config::{self, Config};
 use crate::domain::limits::{CLOCK_LEEWAY, FLOOR_ENTRIES_MAX, REFRESH_GRACE};
 use crate::domain::{Applied, Clock, Floors, InvalidName, Random, Seq};
 use crate::feed::{
@@ -35,14 +35,16 @@ use crate::protocol::bus::Sealer;
 use crate::runtime::{Lifecycle, SystemClock, SystemRandom};
 use crate::selfcheck::{self, SelfCheck};
 use crate::socket::{self, Deadlines, Sockets};
-use crate::store::postgres::PostgresStore;
-use crate::store::sqlite::SqliteStore;
+use crate::store::standby::Standby;
 use crate::store::{SEAL_SECRET, Store, StoreError, StoreOptions, WriteError};
 use crate::token::{
     GuessLimits, KeyError, KeySet, Mint, PasswordError, PasswordSettings, Passwords, Permissions, SecretError,
     SessionParts, SessionSettings, Sessions, TokenSettings, Vault, VaultError, Verifier, keep_trail, measured_budget,
     rotate_keys,
 };
+
+pub(crate) use outside::open_store;
+use outside::{open_standby, start_bus};
 
 /// Longest wait of a request for the database.
 const STORE_DEADLINE: Duration = Duration::from_secs(5);
@@ -94,6 +96,7 @@ pub struct App {
     drain_delay: Duration,
     lifecycle: Lifecycle,
     store: Arc<dyn Store>,
+    standby: Option<Arc<dyn Standby>>,
     sockets: Arc<Sockets>,
     propagation: Arc<Propagation>,
     canary: Canary,
@@ -139,13 +142,18 @@ impl App {
         };
         let applied = Arc::new(Applied::new(epoch));
         let floors = Arc::new(Floors::new(u64::from_le_bytes(random.bytes()), FLOOR_ENTRIES_MAX));
-        let cache = Arc::new(PermissionCache::new(
+        let cache = PermissionCache::new(
             Arc::clone(&store),
             Arc::clone(&floors),
             Arc::clone(&applied),
             Arc::clone(&clock),
             CacheLimits::default(),
-        ));
+        );
+        let standby = open_standby(&config.database, &clock)?;
+        let cache = Arc::new(match &standby {
+            Some(standby) => cache.beside(Arc::clone(standby)),
+            None => cache,
+        });
         let keys = Arc::new(
             KeySet::open(
                 Arc::clone(&store),
@@ -398,6 +406,7 @@ impl App {
             drain_delay: config.drain_delay,
             lifecycle,
             store,
+            standby,
             sockets,
             propagation,
             canary,
@@ -452,6 +461,9 @@ impl App {
         if !self.lifecycle.join(JOIN_WITHIN).await {
             tracing::warn!("some tasks did not end in time");
         }
+        if let Some(standby) = self.standby {
+            standby.close().await;
+        }
         self.store.close().await;
         self.lifecycle.crashed()
     }
@@ -462,37 +474,4 @@ where
     T::Err: std::fmt::Display,
 {
     text.parse().map_err(|error: T::Err| StartError::Setting(error.to_string()))
-}
-
-/// Opens the database that the settings name.
-pub(crate) async fn open_store(
-    database: &Database,
-    options: StoreOptions,
-    clock: &Arc<dyn Clock>,
-    random: &dyn Random,
-) -> Result<Arc<dyn Store>, StoreError> {
-    let clock = Arc::clone(clock);
-    Ok(match database {
-        Database::File(address) => Arc::new(SqliteStore::open(address, options, clock, random).await?),
-        Database::Server(Server { url, connections }) => {
-            Arc::new(PostgresStore::open(url, *connections, options, clock, random).await?)
-        }
-    })
-}
-
-async fn start_bus(
-    config: &Config,
-    replica: &str,
-    sealer: Sealer,
-    random: &Arc<dyn Random>,
-    clock: &Arc<dyn Clock>,
-    lifecycle: &Lifecycle,
-) -> Result<(Arc<dyn Bus>, Hearing), StartError> {
-    let Some(nats) = &config.nats else {
-        return Ok((Arc::new(NoBus), NoBus::hearing()));
-    };
-    let (broker, deployment) = (nats.clone(), config.deployment.clone());
-    let settings = NatsSettings { broker, deployment, replica: replica.to_owned() };
-    let (bus, heard) = NatsBus::start(settings, sealer, Arc::clone(random), Arc::clone(clock), lifecycle).await?;
-    Ok((Arc::new(bus), heard))
 }

@@ -5,6 +5,10 @@
 
 mod bearers;
 mod check;
+mod standby;
+#[cfg(test)]
+#[path = "cache/standby_tests.rs"]
+mod standby_tests;
 #[cfg(test)]
 #[path = "cache/whole_tests.rs"]
 mod whole_tests;
@@ -23,6 +27,7 @@ use crate::domain::{
     Access, Applied, Basis, Change, Clock, Floors, PermissionSet, RoleName, RoleNo, SessionId, Stamp, Target,
     TenantName, Timestamp, UserId,
 };
+use crate::store::standby::Standby;
 use crate::store::{LiveSession, Loaded, RoleFacts, Store, StoreError, UserFacts};
 
 pub use bearers::Bearer;
@@ -60,6 +65,7 @@ pub type UserKey = (TenantName, UserId);
 /// Permissions of users, loaded on demand.
 pub struct PermissionCache {
     store: Arc<dyn Store>,
+    second: Option<standby::Second>,
     floors: Arc<Floors>,
     applied: Arc<Applied>,
     clock: Arc<dyn Clock>,
@@ -101,6 +107,7 @@ impl PermissionCache {
     ) -> Self {
         Self {
             store,
+            second: None,
             floors,
             applied,
             clock,
@@ -112,6 +119,13 @@ impl PermissionCache {
             bearers: bearers::Bearers::new(limits.users),
             permits: Semaphore::new(limits.loads),
         }
+    }
+
+    /// The same, loading from a standby where that is as good.
+    #[must_use]
+    pub fn beside(mut self, standby: Arc<dyn Standby>) -> Self {
+        self.second = Some(standby::Second::new(standby, Arc::clone(&self.clock)));
+        self
     }
 
     /// What a user may do now; `None` where there is no such user, or he or his tenant is not active.
@@ -228,13 +242,17 @@ impl PermissionCache {
                 |entry| self.is_usable(entry, now),
                 || async {
                     metrics::counter!("permcast_cache_loads_total", "kind" => "user").increment(1);
-                    let Loaded { version, value } = self.store.load_user(&key.0, &key.1).await?;
-                    let stamp = self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
-                    Ok(Entry {
-                        basis: self.floors.entry_basis(stamp, &key.0, Some(&key.1), [].into_iter()),
-                        until: value.as_ref().and_then(|facts| facts.first_expiry),
-                        facts: value,
-                    })
+                    let near = self.standby().map(|standby| standby.load_user(&key.0, &key.1));
+                    let far = self.store.load_user(&key.0, &key.1);
+                    let entry = |Loaded { version, value }: Loaded<Option<UserFacts>>| {
+                        let stamp = self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
+                        Entry {
+                            basis: self.floors.entry_basis(stamp, &key.0, Some(&key.1), [].into_iter()),
+                            until: value.as_ref().and_then(|facts| facts.first_expiry),
+                            facts: value,
+                        }
+                    };
+                    self.loaded(near, far, entry).await
                 },
             )
             .await?;
@@ -261,14 +279,15 @@ impl PermissionCache {
                 |entry| self.is_usable(entry, now),
                 || async {
                     metrics::counter!("permcast_cache_loads_total", "kind" => "role").increment(1);
-                    let Loaded { version, value } = self.store.load_role(number).await?;
-                    let stamp = self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
-                    let closure = value.as_ref().map(|facts| facts.closure.as_slice()).unwrap_or_default();
-                    Ok(Entry {
-                        basis: self.floors.entry_basis(stamp, tenant, None, closure.iter()),
-                        facts: value,
-                        until: None,
-                    })
+                    let near = self.standby().map(|standby| standby.load_role(number));
+                    let far = self.store.load_role(number);
+                    let entry = |Loaded { version, value }: Loaded<Option<RoleFacts>>| {
+                        let stamp = self.applied.stamp_of(version).unwrap_or(Stamp::NEVER);
+                        let closure = value.as_ref().map(|facts| facts.closure.as_slice()).unwrap_or_default();
+                        let basis = self.floors.entry_basis(stamp, tenant, None, closure.iter());
+                        Entry { basis, facts: value, until: None }
+                    };
+                    self.loaded(near, far, entry).await
                 },
             )
             .await?;
@@ -279,6 +298,13 @@ impl PermissionCache {
 
     fn is_usable<T>(&self, entry: &Entry<T>, now: Timestamp) -> bool {
         self.floors.is_fresh(&entry.basis) && entry.until.is_none_or(|until| now < until)
+    }
+
+    /// Rows of the log that are known to be in it.
+    pub fn saw(&self, rows: &[Change]) {
+        if let Some(second) = &self.second {
+            second.note(rows, self.applied.generation());
+        }
     }
 
     /// Lets go of what these changes made stale. Only saves memory: what is stale is never used.

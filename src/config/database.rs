@@ -21,6 +21,8 @@ pub struct Server {
     pub url: String,
     /// Connections for reading at the most; one more writes, one more reads the log.
     pub connections: u32,
+    /// Where a standby is that may be read from, with the password; it gets as many connections.
+    pub standby: Option<String>,
 }
 
 impl Database {
@@ -36,19 +38,36 @@ impl Database {
                 None => Ok(Self::File(address.to_owned())),
             };
         }
-        // What cannot be read is not repeated: there may be a password in it.
-        let mut url = url::Url::parse(address)
-            .ok()
-            .filter(|url| ["postgres", "postgresql"].contains(&url.scheme()))
-            .ok_or("database_url: sqlite://<path>, or postgres://<user>@<host>:<port>/<database>")?;
+        let url = server(address, password_file).ok_or_else(|| {
+            "database_url: sqlite://<path>, or postgres://<user>@<host>:<port>/<database>".to_owned()
+        })??;
+        Ok(Self::Server(Server { url, connections, standby: None }))
+    }
+
+    /// With a standby beside it.
+    pub(crate) fn beside(self, address: &str, password_file: Option<&Path>) -> Result<Self, String> {
+        let Self::Server(primary) = self else {
+            return Err("database_read_url: only PostgreSQL has standbys; database_url is a file".to_owned());
+        };
+        let standby =
+            server(address, password_file).ok_or("database_read_url: postgres://<user>@<host>:<port>/<database>")??;
+        Ok(Self::Server(Server { standby: Some(standby), ..primary }))
+    }
+}
+
+/// The address of a server with its password; `None` where it is none.
+fn server(address: &str, password_file: Option<&Path>) -> Option<Result<String, String>> {
+    // What cannot be read is not repeated: there may be a password in it.
+    let url = url::Url::parse(address).ok().filter(|url| ["postgres", "postgresql"].contains(&url.scheme()));
+    url.map(|mut url| {
         if let Some(path) = password_file {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| format!("database_password_file: cannot read {}: {error}", path.display()))?;
             // The later of two wins.
             url.query_pairs_mut().append_pair("password", text.trim_end_matches(['\n', '\r']));
         }
-        Ok(Self::Server(Server { url: url.into(), connections }))
-    }
+        Ok(url.into())
+    })
 }
 
 /// Without the password.
@@ -99,6 +118,9 @@ mod tests {
         }
         let Database::Server(server) = database else { panic!("a server is a server") };
         assert!(server.url.ends_with("sslmode=verify-full&password=hu+sh%261"), "{}", server.url);
+        let database = Database::Server(server).beside("postgres://db2/perms", Some(&file)).unwrap();
+        let Database::Server(server) = database else { panic!("a server is a server") };
+        assert_eq!(server.standby.as_deref(), Some("postgres://db2/perms?password=hu+sh%261"));
     }
 
     #[test]
@@ -114,6 +136,12 @@ mod tests {
             assert!(!fault.contains("hush"), "{fault}");
         }
         assert!(Database::new("postgres://db/perms", None, Some(0)).is_err());
+        for (primary, standby) in
+            [("sqlite://a.db", "postgres://db/perms"), ("postgres://db/perms", "sqlite://hush.db")]
+        {
+            let fault = Database::new(primary, None, None).unwrap().beside(standby, None).unwrap_err();
+            assert!(fault.contains("database_read_url") && !fault.contains("hush"), "{fault}");
+        }
         assert_eq!(Database::new("sqlite://a.db", None, None), Ok(Database::File("sqlite://a.db".to_owned())));
     }
 }

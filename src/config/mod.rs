@@ -194,7 +194,10 @@ impl Checker<'_> {
             }
         };
         let address = s.database_url.as_deref().unwrap_or("sqlite://permcast.db");
-        let database = Database::new(address, s.database_password_file.as_deref(), s.database_connections);
+        let mut database = Database::new(address, s.database_password_file.as_deref(), s.database_connections);
+        if let Some(standby) = &s.database_read_url {
+            database = database.and_then(|it| it.beside(standby, s.database_password_file.as_deref()));
+        }
         let database = database.unwrap_or_else(|fault| {
             self.faults.push(fault);
             Database::File(String::new())

@@ -41,6 +41,8 @@ settings! {
     database_password_file: PathBuf, "PERMCAST_DATABASE_PASSWORD_FILE", "FILE";
     /// Connections to PostgreSQL for reading at the most; two more are for writing and for the log [default: 8]
     database_connections: u32, "PERMCAST_DATABASE_CONNECTIONS", "NUMBER";
+    /// A standby of PostgreSQL that permissions may be loaded from: postgres://<user>@<host>:<port>/<database>
+    database_read_url: String, "PERMCAST_DATABASE_READ_URL", "URL";
     /// The broker, comma-separated for a cluster; unset: one process, no broker
     nats_url: String, "PERMCAST_NATS_URL", "URLS";
     /// Credentials for the broker (JWT and nkey)

@@ -217,13 +217,14 @@ impl FeedTask {
         if page.unreadable > 0 {
             metrics::counter!("permcast_log_unreadable_total").increment(u64::from(page.unreadable));
         }
-        let head = page.head;
+        let (head, seen) = (page.head, page.known.clone());
         let Question { known, begun, .. } = reading.question;
         match state.on_tail(page, reading.question) {
             Verdict::Go(plan) => {
                 let mut soon = Instant::now() + self.settings.poll_interval;
                 let usual = soon;
                 let generation = self.shared().applied.generation();
+                self.cache.saw(&seen);
                 let mut more = plan.confirm.is_none().then(|| self.read(state));
                 if let Some(more) = &mut more {
                     more.begin().await;
@@ -326,6 +327,7 @@ impl FeedTask {
         for change in changes {
             folded.extend(self.floors.raise(change, generation));
         }
+        self.cache.saw(changes);
         self.cache.evict(changes);
         for kind in [Kind::Keys, Kind::Lockdown] {
             if changes.iter().any(|change| change.target.kind() == kind) {

@@ -11,6 +11,7 @@ pub mod moving;
 pub mod postgres;
 mod sql;
 pub mod sqlite;
+pub mod standby;
 
 use std::sync::Arc;
 use std::time::Duration;

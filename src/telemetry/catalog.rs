@@ -142,6 +142,11 @@ pub const METRICS: &[Metric] = &[
         Label::Of("kind", &["user", "role"]),
         "entries read from the database: a role's change costs one, not one a user",
     ),
+    counter(
+        "permcast_standby_loads_total",
+        Label::Of("outcome", &["used", "behind", "absent", "other_log", "failed"]),
+        "entries asked of the standby; whatever was not used was asked of the primary",
+    ),
     gauge("permcast_connections", Label::None, "connections, those included that have not said hello yet"),
     gauge("permcast_connections_registered", Label::None, "connections that are told of changes"),
     gauge(

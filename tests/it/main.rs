@@ -35,6 +35,7 @@ mod postgres_disk;
 mod postgres_faults;
 mod postgres_full;
 mod postgres_own;
+mod postgres_standby;
 mod postgres_tls;
 mod propagation;
 mod provider;

@@ -4,6 +4,7 @@
 //! - [`query`]: statements on SQLx's connections
 //! - [`pen`]: how a batch of writes is done, and what became of a commit that was not answered
 //! - [`log`]: the log's tail
+//! - [`standby`]: a second server, which follows and is only read from
 //!
 //! Nobody is woken by the database. NOTIFY takes a lock that is one for all databases of a server from before a commit to
 //! after it, so that commits that notify go one after another, and the disk is waited for inside of that; done outside of
@@ -14,6 +15,7 @@ mod log;
 mod pen;
 mod place;
 mod query;
+mod standby;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +37,8 @@ use super::{Restored, StoreError, StoreOptions, TailPage};
 use pen::ServerPen;
 use place::{Place, refined};
 use query::is_lost;
+
+pub use standby::PostgresStandby;
 
 /// A database on a server.
 pub type PostgresStore = SqlStore<Postgres>;

@@ -98,11 +98,13 @@ impl Place {
     /// and a transaction whose owner has frozen ends.
     pub(super) async fn connect(&self, for_writing: bool) -> Result<PgConnection, sqlx::Error> {
         let mut connection = self.options.connect().await?;
-        self.settle(&mut connection, for_writing).await?;
+        let server = self.settle(&mut connection, for_writing).await?;
+        self.is_primary(server)?;
         Ok(connection)
     }
 
-    async fn settle(&self, connection: &mut PgConnection, for_writing: bool) -> Result<(), sqlx::Error> {
+    /// Makes the settings of a connection; answers which server it is to.
+    async fn settle(&self, connection: &mut PgConnection, for_writing: bool) -> Result<Option<Server>, sqlx::Error> {
         // A statement that writes has no timeout of the server's: where a commit waits for a standby, that would cut the wait
         // short and call it done. It has ours, after which the connection is given up.
         const SETTLE: &str = concat!(
@@ -117,7 +119,11 @@ impl Place {
         let millis = |time: Duration| time.as_millis().to_string();
         let statement = if for_writing { "0".to_owned() } else { millis(self.deadline) };
         let row = connection.one(SETTLE, args![millis(LOCK_WAIT), statement, millis(self.deadline)]).await?;
-        self.recognise(Server::read(&row)?).map_err(|error| sqlx::Error::Configuration(error.into()))
+        Server::read(&row)
+    }
+
+    fn is_primary(&self, server: Option<Server>) -> Result<(), sqlx::Error> {
+        self.recognise(server).map_err(|error| sqlx::Error::Configuration(error.into()))
     }
 
     /// Fails where that is not the primary, or one that another has taken over from.
@@ -135,8 +141,17 @@ impl Place {
         }
     }
 
-    /// Connections for reading, made when they are needed.
+    /// Connections for reading from the primary, made when they are needed.
     pub(super) fn readers(self: &Arc<Self>, most: u32) -> PgPool {
+        self.pool(most, Self::is_primary)
+    }
+
+    /// Connections for reading from whatever server is there.
+    pub(super) fn followers(self: &Arc<Self>, most: u32) -> PgPool {
+        self.pool(most, |_, _| Ok(()))
+    }
+
+    fn pool(self: &Arc<Self>, most: u32, is_right: fn(&Self, Option<Server>) -> Result<(), sqlx::Error>) -> PgPool {
         let place = Arc::clone(self);
         PgPoolOptions::new()
             .max_connections(most)
@@ -146,7 +161,10 @@ impl Place {
             .test_before_acquire(false)
             .after_connect(move |connection, _| {
                 let place = Arc::clone(&place);
-                Box::pin(async move { place.settle(connection, false).await })
+                Box::pin(async move {
+                    let server = place.settle(connection, false).await?;
+                    is_right(&place, server)
+                })
             })
             .connect_lazy_with(self.options.clone())
     }

@@ -63,7 +63,7 @@ impl Ask for PgConnection {
     }
 }
 
-impl Ask for Transaction<'static, Sql> {
+impl Ask for Transaction<'_, Sql> {
     type Row = PgRow;
 
     async fn all(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<Vec<PgRow>, sqlx::Error> {

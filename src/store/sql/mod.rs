@@ -18,7 +18,7 @@ pub(super) mod facts;
 pub(super) mod failure;
 mod keys;
 pub(super) mod log;
-mod read;
+pub(super) mod read;
 mod sessions;
 pub(super) mod statement;
 pub(super) mod store;
