@@ -126,6 +126,8 @@ fn crowd(cluster: &Cluster) {
 }
 
 const CROWD: u32 = 60_000;
+/// A crowd takes a while to be applied.
+const PATIENT: &[(&str, &str)] = &[("PERMCAST_MAX_STALENESS", "10s"), ("PERMCAST_POLL_INTERVAL", "20ms")];
 
 /// Begins a move into a database that is migrated, and gives it when this many rows of a table have come.
 async fn begun(cluster: &Cluster, database: &Database, table: &str, rows: u32) -> tokio::process::Child {
@@ -149,7 +151,7 @@ const USERS: &str = "SELECT no, tenant, id, COALESCE(email, ''), sign_outs FROM 
 
 #[tokio::test]
 async fn a_move_that_is_killed_goes_on_and_brings_what_was_changed_meanwhile() {
-    let cluster = Cluster::start_by([None, None], SETTINGS).await;
+    let cluster = Cluster::start_by([None, None], PATIENT).await;
     let (root, _) = company(&cluster).await;
     crowd(&cluster);
     let database = database();
@@ -188,7 +190,7 @@ async fn a_move_that_is_killed_goes_on_and_brings_what_was_changed_meanwhile() {
 
 #[tokio::test]
 async fn writes_go_on_while_it_copies_and_who_is_late_writes_nothing_more() {
-    let cluster = Cluster::start_by([None, None], SETTINGS).await;
+    let cluster = Cluster::start_by([None, None], PATIENT).await;
     let (root, _) = company(&cluster).await;
     crowd(&cluster);
     let database = database();

@@ -147,7 +147,10 @@ impl Own {
     pub(crate) async fn standby(&self, settings: &[&str]) -> Self {
         let mut standby = Self::without_files();
         let primary = format!("host=127.0.0.1 port={} user=postgres", self.port);
-        standby.make("pg_basebackup", &["-R", "-c", "fast", "-d", &primary]);
+        // What `-R` writes down only a server of its own version is sure to understand.
+        standby.make("pg_basebackup", &["-c", "fast", "-d", &primary]);
+        std::fs::write(standby.data().join("standby.signal"), "").unwrap();
+        standby.set(&[&format!("primary_conninfo = '{primary}'")]);
         standby.set(settings);
         standby.resume().await;
         standby

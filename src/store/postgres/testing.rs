@@ -130,7 +130,7 @@ fn start(folder: &Path) -> u16 {
         r#"set -e; rm -rf "$data" port; mkdir "$data"; chmod 755 .
            if [ "$(id -u)" = 0 ]; then chown postgres "$data"; fi
            as_owner "$bin/initdb" -N -D "$data" -A trust -U postgres -E UTF8 --locale=C >/dev/null
-           printf '%s\n' "port = $port" "listen_addresses = '127.0.0.1'" "unix_socket_directories = '$data'" \
+           printf '%s\n' "port = $port" "listen_addresses = '127.0.0.1'" "unix_socket_directories = ''" \
                "max_connections = 400" "max_wal_senders = 0" "wal_level = minimal" "logging_collector = off" \
                >>"$data/postgresql.conf"
            as_owner "$bin/pg_ctl" -D "$data" -l "$data/log" -w start >/dev/null"#,
