@@ -1,9 +1,13 @@
 //! From a commit on one replica to the frame at a client of the other, beside what the network alone takes: NATS
-//! publish → receive plus a write to a loopback WebSocket. Two processes, a real nats-server, one SQLite file.
+//! publish → receive plus a write to a loopback WebSocket. Two processes, a real nats-server, one SQLite file, or a
+//! PostgreSQL server.
 //!
-//! `cargo bench --bench propagation [changes]`; needs `nats-server` on the PATH.
+//! `cargo bench --bench propagation [changes] [postgres]`; needs `nats-server` on the PATH.
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, missing_docs)]
+
+#[path = "../src/store/postgres/testing.rs"]
+mod testing;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -129,7 +133,11 @@ async fn main() {
     let floor_times = floor(&nats, count).await;
 
     let folder = tempfile::tempdir().unwrap();
-    let database = format!("sqlite://{}/bench.db", folder.path().display());
+    let server = std::env::args().any(|argument| argument == "postgres").then(testing::database);
+    let database = match &server {
+        Some(database) => database.url().to_owned(),
+        None => format!("sqlite://{}/bench.db", folder.path().display()),
+    };
     let settings = Settings {
         listen: Some("127.0.0.1:0".into()),
         database_url: Some(database.clone()),
@@ -142,7 +150,7 @@ async fn main() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let app = App::start(Config::new(settings).unwrap(), listener, None).await.unwrap();
     let here = format!("http://{}", app.address());
-    let (_other, there) = start(
+    let (other, there) = start(
         Command::new(env!("CARGO_BIN_EXE_permcast"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn"])
             .args(["--database-url", &database, "--nats-url", &nats, "--replica-id", "other"]),
@@ -195,4 +203,6 @@ async fn main() {
     let ratio = from_commit.value_at_quantile(0.5) as f64 / floor_times.value_at_quantile(0.5) as f64;
     println!("commit → frame is {ratio:.2} × the floor at the median");
     app.stop().await;
+    // Nobody is at it any more when it goes.
+    drop(other);
 }

@@ -1,7 +1,10 @@
-//! Durable writes a second: how much concurrent administrators gain from sharing commits, beside what SQLite itself does
-//! with one row a commit.
+//! Durable writes a second: how much concurrent administrators gain from sharing commits, beside what the database itself
+//! does with one row a commit.
 //!
-//! `cargo bench --bench writes [seconds per row of the table]`
+//! `cargo bench --bench writes [seconds per row of the table] [postgres]`; for PostgreSQL its programs must be installed.
+
+#[path = "../src/store/postgres/testing.rs"]
+mod testing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +18,10 @@ use permcast::domain::permission::OPERATOR;
 use permcast::domain::records::{Status, UserKind};
 use permcast::domain::{Actor, Change, Epoch, Origin, Random as _, SessionId, TenantName, Timestamp, Unit, UserId};
 use permcast::runtime::{SystemClock, SystemRandom};
+use permcast::store::postgres::PostgresStore;
 use permcast::store::sqlite::SqliteStore;
 use permcast::store::{CommitListener, NewSession, Store, StoreOptions};
+use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
@@ -30,12 +35,23 @@ impl CommitListener for Deaf {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(3);
     let period = Duration::from_secs(seconds);
+    let on_server = std::env::args().any(|argument| argument == "postgres");
     let directory = tempfile::tempdir_in(".")?;
-    let floor = single_rows(&directory.path().join("floor.db"), period).await?;
+    let databases = on_server.then(|| [(); 3].map(|()| testing::database()));
     println!("{:<44} {:>9} {:>8} {:>8} {:>8}", "", "writes/s", "p50 µs", "p99 µs", "× one");
-    floor.show("one row a commit, SQLite alone (the floor)", None);
+    let [kept, served] = if let Some([bare, kept, served]) = &databases {
+        for connections in [1, 32] {
+            let floor = rows_side_by_side(bare.url(), connections, period).await?;
+            floor.show(&format!("one row a commit, PostgreSQL alone, {connections} (floor)"), None);
+        }
+        [kept, served].map(|database| database.url().to_owned())
+    } else {
+        let floor = single_rows(&directory.path().join("floor.db"), period).await?;
+        floor.show("one row a commit, SQLite alone (the floor)", None);
+        ["permcast.db", "rest.db"].map(|name| format!("sqlite://{}", directory.path().join(name).display()))
+    };
 
-    let store = Arc::new(company(&directory.path().join("permcast.db")).await?);
+    let store = company(&kept).await?;
     let mut one = None;
     for writers in [1, 2, 8, 32, 128] {
         let measured = administrators(&store, writers, period).await?;
@@ -44,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     store.close().await;
 
-    let (app, client) = replica(&directory.path().join("rest.db")).await?;
+    let (app, client) = replica(served).await?;
     let mut one = None;
     for writers in [1, 32] {
         let measured = through_rest(&client, writers, period).await?;
@@ -98,15 +114,50 @@ async fn single_rows(path: &Path, period: Duration) -> Result<Measured, Box<dyn 
     Ok(Measured { times, took })
 }
 
-async fn company(path: &Path) -> Result<SqliteStore, Box<dyn std::error::Error>> {
+/// The same on a server, over so many connections.
+async fn rows_side_by_side(
+    url: &str,
+    connections: usize,
+    period: Duration,
+) -> Result<Measured, Box<dyn std::error::Error>> {
+    let mut first = PgConnection::connect(url).await?;
+    first.execute("CREATE TABLE IF NOT EXISTS row (no BIGSERIAL PRIMARY KEY, text TEXT)").await?;
+    first.close().await?;
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..connections {
+        let mut connection = PgConnection::connect(url).await?;
+        tasks.spawn(async move {
+            let mut times = Histogram::<u64>::new(3).expect("three digits are allowed");
+            while begun.elapsed() < period {
+                let one = Instant::now();
+                let insert = sqlx::query("INSERT INTO row (text) VALUES ($1)").bind("permission granted");
+                insert.execute(&mut connection).await.expect("the disk has room");
+                times.record(micros(one)).expect("it took less than an age");
+            }
+            times
+        });
+    }
+    let mut times = Histogram::new(3)?;
+    while let Some(own) = tasks.join_next().await {
+        times.add(own?)?;
+    }
+    Ok(Measured { times, took: begun.elapsed() })
+}
+
+async fn company(url: &str) -> Result<Arc<dyn Store>, Box<dyn std::error::Error>> {
     let options = StoreOptions {
         id_rest: Duration::from_hours(720),
         refresh_grace: Duration::from_secs(10),
         deadline: Duration::from_secs(10),
         listener: Arc::new(Deaf),
     };
-    let address = path.to_str().ok_or("the path is no text")?;
-    let store = SqliteStore::open(address, options, Arc::new(SystemClock), &SystemRandom).await?;
+    let clock = Arc::new(SystemClock);
+    let store: Arc<dyn Store> = if url.starts_with("sqlite:") {
+        Arc::new(SqliteStore::open(url, options, clock, &SystemRandom).await?)
+    } else {
+        Arc::new(PostgresStore::open(url, 8, options, clock, &SystemRandom).await?)
+    };
     let home = TenantName::first();
     let mut operations: Vec<Operation> = (0..500).map(|n| create(&home, &format!("u{n}"))).collect();
     operations.push(create(&home, "ada"));
@@ -135,7 +186,7 @@ fn create(home: &TenantName, id: &str) -> Operation {
 
 /// So many administrators, each giving a permission and taking it again.
 async fn administrators(
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn Store>,
     writers: usize,
     period: Duration,
 ) -> Result<Measured, Box<dyn std::error::Error>> {
@@ -203,10 +254,10 @@ struct Rest {
 }
 
 /// A replica with users `u0` and on, and its operator signed in.
-async fn replica(path: &Path) -> Result<(App, Rest), Box<dyn std::error::Error>> {
+async fn replica(url: String) -> Result<(App, Rest), Box<dyn std::error::Error>> {
     const PASSWORD: &str = "a bench password";
     let settings = Settings {
-        database_url: Some(format!("sqlite://{}", path.display())),
+        database_url: Some(url),
         bootstrap_user: Some("ada".into()),
         bootstrap_password: Some(PASSWORD.into()),
         drain_delay: Some("0s".into()),

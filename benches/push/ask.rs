@@ -27,6 +27,9 @@ pub enum Ask {
         speech: Speech,
         /// Where to go; who is sent away or cut off goes to the next.
         servers: Vec<SocketAddr>,
+        /// Whether each begins at the next of them, and not all at the first.
+        #[serde(default)]
+        spread: bool,
         /// The number of the first client.
         from: usize,
         count: usize,

@@ -43,7 +43,8 @@ impl From<io::Error> for Ended {
 pub async fn live(clients: Rc<Clients>, number: usize, due: u64, permit: Option<SemaphorePermit<'_>>) {
     let (mut due, mut permit) = (due, permit);
     for attempt in 0..100 {
-        let server = clients.servers[attempt % clients.servers.len()];
+        let first = if clients.spread.get() { number } else { 0 };
+        let server = clients.servers[(first + attempt) % clients.servers.len()];
         let client = Rc::new(Client {
             clients: Rc::clone(&clients),
             number,

@@ -32,6 +32,7 @@ pub async fn open(subject: &Subject, worker: &mut Worker, connections: usize, pe
     let ask = Ask::Open {
         speech: subject.speech,
         servers: vec![subject.process.address],
+        spread: false,
         from: 0,
         count: connections,
         per_second,

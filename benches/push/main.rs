@@ -20,6 +20,8 @@ mod replica;
 mod report;
 mod seed;
 mod subject;
+#[path = "../../src/store/postgres/testing.rs"]
+mod testing;
 mod unicast;
 mod wire;
 mod worker;
@@ -57,6 +59,9 @@ struct Options {
     /// Fan-outs; the median counts.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
+    /// Measures over PostgreSQL, too, where that makes a difference; its programs must be installed.
+    #[arg(long)]
+    postgres: bool,
     /// Writes the figures as JSON there.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -81,6 +86,8 @@ enum Measure {
     Events,
     /// Two replicas; one of them is killed.
     Pair,
+    /// Three replicas; one of them is restarted.
+    Rolling,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -158,6 +165,13 @@ async fn measure(options: &Options) -> Vec<Row> {
         eprintln!("two replicas");
         rows.push(pair::death(options.connections).await);
         rows.push(pair::wide(options.pair).await);
+    }
+    if wanted(Measure::Rolling) {
+        eprintln!("one of three replicas is restarted");
+        rows.push(pair::rolling(options.connections, Place::new(), "permcast").await);
+        if options.postgres {
+            rows.push(pair::rolling(options.connections, Place::on_server(), "on PostgreSQL").await);
+        }
     }
     rows.sort_by_key(|row| rows_order(row.measure));
     rows

@@ -1,8 +1,9 @@
-//! Two replicas: as many connections as a machine's limits let two processes carry, and the death of one of them.
+//! Several replicas: as many connections as a machine's limits let two processes carry, and the death of one of them, or its end.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::ask::{Ask, Opened, Told};
+use super::ask::{Ask, Opened, Stand, Tokens, Told};
 use super::clock::{millis, now};
 use super::load;
 use super::process::{Process, Worker};
@@ -13,9 +14,8 @@ use super::subject::{Place, Subject};
 async fn both(place: &Place, users: usize) -> (Process, Subject, Process) {
     let nats = Process::nats(place.folder.path()).await;
     let url = format!("nats://{}", nats.also.expect("it has one"));
-    let database = place.database();
-    let a = Process::permcast(&database, "a", Some(&url), &[]).await;
-    let b = Process::permcast(&database, "b", Some(&url), &[]).await;
+    let a = Process::permcast(place, "a", Some(&url), &[]).await;
+    let b = Process::permcast(place, "b", Some(&url), &[]).await;
     (nats, Subject::seeded(a, place, users).await, b)
 }
 
@@ -36,6 +36,7 @@ pub async fn wide(connections: usize) -> Row {
         let ask = Ask::Open {
             speech: a.speech,
             servers: vec![server],
+            spread: false,
             from: 0,
             count: half,
             per_second: Some(4_000),
@@ -75,6 +76,7 @@ pub async fn death(connections: usize) -> Row {
     let ask = Ask::Open {
         speech: a.speech,
         servers: vec![a.process.address, b.address],
+        spread: false,
         from: 0,
         count: connections,
         per_second: Some(4_000),
@@ -103,6 +105,113 @@ pub async fn death(connections: usize) -> Row {
             ("attempts repeated", number(usize::try_from(back.again).expect("few"))),
         ],
     )
+}
+
+/// One of three is restarted, as in a rollout, while others ask through a balancer.
+pub async fn rolling(connections: usize, place: Place, name: &'static str) -> Row {
+    const DRAIN: &[(&str, &str)] = &[("PERMCAST_DRAIN_DELAY", "1s"), ("PERMCAST_DRAIN_SPREAD", "5s")];
+    let nats = Process::nats(place.folder.path()).await;
+    let url = format!("nats://{}", nats.also.expect("it has one"));
+    let mut a = Process::permcast(&place, "a", Some(&url), DRAIN).await;
+    let b = Process::permcast(&place, "b", Some(&url), DRAIN).await;
+    let c = Process::permcast(&place, "c", Some(&url), DRAIN).await;
+    let servers = vec![a.address, b.address, c.address];
+    let subject = Subject::seeded(c, &place, connections).await;
+    let mut worker = Worker::with(&place.tokens()).await;
+    let ask = Ask::Open {
+        speech: subject.speech,
+        servers: servers.clone(),
+        spread: true,
+        from: 0,
+        count: connections,
+        per_second: Some(4_000),
+        in_flight: 1_500,
+        within_ms: 60_000,
+    };
+    worker.ask::<Opened>(&ask).await;
+    let tokens: Vec<Tokens> = serde_json::from_slice(&std::fs::read(place.tokens()).unwrap()).unwrap();
+    let balancer = Balancer::new(servers);
+    let (over, mut asking) = (tokio_util::sync::CancellationToken::new(), tokio::task::JoinSet::new());
+    for tokens in tokens.into_iter().take(8) {
+        asking.spawn(std::sync::Arc::clone(&balancer).ask(tokens.access, over.clone()));
+    }
+    let begun = now();
+    a.end().await;
+    let ended = now();
+    let moved = connections.div_ceil(3);
+    let back: Opened = worker.ask(&Ask::Back { want: moved, within_ms: 60_000 }).await;
+    let anew = Process::permcast(&place, "a", Some(&url), DRAIN).await;
+    let stand: Stand = worker.ask(&Ask::Stand).await;
+    over.cancel();
+    let (mut asked, mut failed) = (0, 0);
+    while let Some(one) = asking.join_next().await {
+        let (good, bad) = one.unwrap();
+        (asked, failed) = (asked + good + bad, failed + bad);
+    }
+    drop((anew, b, subject));
+    let last = back.welcomed_at.iter().max().copied().unwrap_or_default();
+    Row::new(
+        "one of three replicas is restarted",
+        name,
+        &[
+            ("clients moved", number(back.welcomed_at.len())),
+            ("until all are live ms", millis(last.saturating_sub(begun))),
+            ("until it had ended ms", millis(ended - begun)),
+            ("not live", number(connections.saturating_sub(stand.live))),
+            ("requests", number(asked)),
+            ("failed", number(failed)),
+        ],
+    )
+}
+
+/// Gives requests to those replicas that say that they are ready.
+struct Balancer {
+    http: reqwest::Client,
+    ready: std::sync::Mutex<Vec<SocketAddr>>,
+}
+
+impl Balancer {
+    fn new(servers: Vec<SocketAddr>) -> std::sync::Arc<Self> {
+        let balancer =
+            std::sync::Arc::new(Self { http: reqwest::Client::new(), ready: std::sync::Mutex::new(servers.clone()) });
+        let looking = std::sync::Arc::downgrade(&balancer);
+        tokio::spawn(async move {
+            while let Some(balancer) = looking.upgrade() {
+                let mut ready = Vec::new();
+                for server in &servers {
+                    let answer = balancer.http.get(format!("http://{server}/readyz")).send().await;
+                    ready.extend(answer.is_ok_and(|answer| answer.status().is_success()).then_some(*server));
+                }
+                *balancer.ready.lock().unwrap() = ready;
+                drop(balancer);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        balancer
+    }
+
+    /// Asks without a pause until it is over; how often that went well, and how often not.
+    async fn ask(
+        self: std::sync::Arc<Self>,
+        token: String,
+        over: tokio_util::sync::CancellationToken,
+    ) -> (usize, usize) {
+        let (mut good, mut bad) = (0, 0);
+        while !over.is_cancelled() {
+            let ready = self.ready.lock().unwrap().clone();
+            let server = ready[(good + bad) % ready.len()];
+            let answer = self.http.get(format!("http://{server}/v1/me")).bearer_auth(&token).send().await;
+            match answer {
+                Ok(answer) if answer.status() == 200 => good += 1,
+                other => {
+                    eprintln!("a request failed: {other:?}");
+                    bad += 1;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        (good, bad)
+    }
 }
 
 /// Server-sent events.

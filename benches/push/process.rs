@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::ask::Ask;
 use super::clock::now;
+use super::subject::Place;
 
 /// What a program has not said by then it does not say.
 const STARTED_WITHIN: Duration = Duration::from_secs(30);
@@ -31,25 +32,25 @@ pub struct Process {
 
 impl Process {
     /// `permcast serve`, as it is installed.
-    pub async fn permcast(database: &Path, id: &str, nats: Option<&str>, settings: &[(&str, &str)]) -> Self {
-        Self::replica(Command::new(env!("CARGO_BIN_EXE_permcast")).arg("serve"), database, id, nats, settings).await
+    pub async fn permcast(place: &Place, id: &str, nats: Option<&str>, settings: &[(&str, &str)]) -> Self {
+        Self::replica(Command::new(env!("CARGO_BIN_EXE_permcast")).arg("serve"), place, id, nats, settings).await
     }
 
     /// The same as a library in a process of ours, which can be asked when a change was committed.
-    pub async fn observed(database: &Path, id: &str) -> Self {
-        Self::replica(&mut myself("replica"), database, id, None, &[]).await
+    pub async fn observed(place: &Place, id: &str) -> Self {
+        Self::replica(&mut myself("replica"), place, id, None, &[]).await
     }
 
     async fn replica(
         command: &mut Command,
-        database: &Path,
+        place: &Place,
         id: &str,
         nats: Option<&str>,
         settings: &[(&str, &str)],
     ) -> Self {
         command
             .env("PERMCAST_LISTEN", "127.0.0.1:0")
-            .env("PERMCAST_DATABASE_URL", format!("sqlite://{}", database.display()))
+            .env("PERMCAST_DATABASE_URL", place.database())
             .env("PERMCAST_ISSUER", "http://bench.test")
             .env("PERMCAST_REPLICA_ID", id)
             .env("PERMCAST_LOG", "warn")
@@ -61,7 +62,7 @@ impl Process {
             .env("PERMCAST_BOOTSTRAP_PASSWORD", super::seed::PASSWORD)
             .envs(nats.map(|url| ("PERMCAST_NATS_URL", url)))
             .envs(settings.iter().copied())
-            .current_dir(database.parent().expect("it is in a folder"));
+            .current_dir(place.folder.path());
         Self::start(command, |line| line.split_once("http://").map(|(_, address)| address.to_owned())).await
     }
 
@@ -114,6 +115,13 @@ impl Process {
         self.say(line).await;
         let lines = self.lines.as_mut().expect("it speaks");
         lines.next_line().await.unwrap().expect("it goes on")
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub async fn end(&mut self) {
+        let told = std::process::Command::new("kill").arg(self.pid().to_string()).status().unwrap();
+        assert!(told.success());
+        self.child.wait().await.unwrap();
     }
 
     /// Ends it as a power cut does.

@@ -22,27 +22,35 @@ pub const HASH: (u32, u32) = (7_168, 1);
 const SIGN_INS: usize = 32;
 
 /// Writes the users past the server, as a shell would; their changes are logged by the database.
-pub async fn users(database: &Path, count: usize) {
+pub async fn users(database: &str, count: usize) {
     let cheap = PasswordSettings { memory_kib: HASH.0, iterations: HASH.1, ..PasswordSettings::default() };
     let passwords = Passwords::new(cheap, Arc::new(SystemRandom)).unwrap();
     let hash = passwords.hash(PASSWORD.to_owned()).await.unwrap().0;
-    let options = SqliteConnectOptions::new().filename(database).busy_timeout(Duration::from_secs(20));
-    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let begin = if database.starts_with("sqlite:") { "BEGIN IMMEDIATE" } else { "BEGIN" };
     let script = format!(
-        "BEGIN IMMEDIATE;
+        "{begin};
          CREATE TEMP TABLE n AS WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < {count} - 1) SELECT n FROM n;
          INSERT INTO roles (tenant, name) SELECT 1, 'team-' || n FROM n WHERE n < 100;
          INSERT INTO roles (tenant, name) SELECT 1, 'kind-' || n FROM n WHERE n < 10;
          INSERT INTO roles (tenant, name) VALUES (1, 'all');
          INSERT INTO users (tenant, id, password) SELECT 1, 'u' || n, '{hash}' FROM n;
-         INSERT INTO user_roles (user, role)
+         INSERT INTO user_roles (\"user\", role)
          SELECT u.no, r.no FROM n
          JOIN users u ON u.tenant = 1 AND u.id = 'u' || n
          JOIN roles r ON r.tenant = 1 AND r.name IN ('all', 'team-' || (n % 100), 'kind-' || (n % 10));
          COMMIT;"
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(script)).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    let script = sqlx::raw_sql(sqlx::AssertSqlSafe(script));
+    if database.starts_with("sqlite:") {
+        let options = database.parse::<SqliteConnectOptions>().unwrap().busy_timeout(Duration::from_secs(20));
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        script.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    } else {
+        let mut connection = sqlx::PgConnection::connect(database).await.unwrap();
+        script.execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    }
 }
 
 /// Signs one in.

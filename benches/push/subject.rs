@@ -8,6 +8,7 @@ use super::ask::Speech;
 use super::http::Http;
 use super::process::Process;
 use super::seed;
+use super::testing;
 
 /// A running program with clients that may come.
 pub struct Subject {
@@ -25,18 +26,27 @@ pub enum Way {
     Bare,
 }
 
-/// Where a run keeps its files.
+/// Where a run keeps its files, and its database.
 pub struct Place {
     pub folder: tempfile::TempDir,
+    server: Option<testing::Database>,
 }
 
 impl Place {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self { folder: tempfile::tempdir().unwrap(), server: None }
     }
 
-    pub fn database(&self) -> PathBuf {
-        self.folder.path().join("permcast.db")
+    /// With a database of PostgreSQL.
+    pub fn on_server() -> Self {
+        Self { server: Some(testing::database()), ..Self::new() }
+    }
+
+    pub fn database(&self) -> String {
+        match &self.server {
+            Some(database) => database.url().to_owned(),
+            None => format!("sqlite://{}", self.folder.path().join("permcast.db").display()),
+        }
     }
 
     pub fn tokens(&self) -> PathBuf {
@@ -47,13 +57,13 @@ impl Place {
 impl Subject {
     /// permcast with a company of `users`, all of them signed in.
     pub async fn permcast(place: &Place, users: usize, settings: &[(&str, &str)]) -> Self {
-        let process = Process::permcast(&place.database(), "a", None, settings).await;
+        let process = Process::permcast(place, "a", None, settings).await;
         Self::seeded(process, place, users).await
     }
 
     /// The same, where it can be asked when a change was committed.
     pub async fn observed(place: &Place, users: usize) -> Self {
-        let process = Process::observed(&place.database(), "a").await;
+        let process = Process::observed(place, "a").await;
         Self::seeded(process, place, users).await
     }
 

@@ -21,6 +21,7 @@ const REQUESTS_AT_ONCE: usize = 48;
 pub struct Clients {
     pub speech: Speech,
     pub servers: Vec<std::net::SocketAddr>,
+    pub spread: Cell<bool>,
     pub tokens: Rc<RefCell<Vec<Tokens>>>,
     pub act: Rc<Cell<bool>>,
     pub live: Cell<usize>,
@@ -46,6 +47,7 @@ impl Clients {
         Rc::new(Self {
             speech,
             servers,
+            spread: Cell::default(),
             tokens: Rc::clone(tokens),
             act: Rc::clone(act),
             live: Cell::new(0),
@@ -119,10 +121,11 @@ async fn serve(mut asked: mpsc::Receiver<Ask>) {
                 *tokens.borrow_mut() = serde_json::from_str(&text).expect("the parent wrote it");
                 answer(&tokens.borrow().len());
             }
-            Ask::Open { speech, servers, from, count, per_second, in_flight, within_ms } => {
+            Ask::Open { speech, servers, spread, from, count, per_second, in_flight, within_ms } => {
                 if (speech, &servers) != (clients.speech, &clients.servers) {
                     clients = Clients::new(speech, servers, &tokens, &act);
                 }
+                clients.spread.set(spread);
                 let began = now();
                 open(&clients, &mut tasks, from, count, per_second, in_flight).await;
                 clients.until(within_ms, || clients.welcomed.borrow().len() >= count).await;
