@@ -17,8 +17,9 @@ use super::clock::now;
 use super::wire::{self, BINARY, CLOSE, PING, PONG, TEXT, Unread};
 use super::worker::Clients;
 
-/// Connections from one of our addresses: an address has 28,000 ports.
-const AN_ADDRESS: usize = 4_000;
+/// Connections from one of our addresses. It has 28,000 ports, but the kernel looks long for one that is free where many of
+/// earlier connections are still on their way out.
+const AN_ADDRESS: usize = 500;
 /// Who is refused or cut off comes back within this, unless he was told a time.
 const BACK_WITHIN: Duration = Duration::from_millis(500);
 

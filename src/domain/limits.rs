@@ -61,3 +61,5 @@ pub const TOKEN_BYTES_ACCEPTED: usize = SOCKET_MESSAGE_BYTES_MAX - 128;
 
 /// Verified tokens that are kept: about 2 KB each with the permissions of an ordinary user.
 pub const VERIFIED_TOKENS_MAX: usize = 50_000;
+/// Tokens of which it is kept that their signature holds, a hundred bytes each: as many as connections are let in by default.
+pub const SIGNED_TOKENS_MAX: usize = 100_000;

@@ -1,4 +1,5 @@
-//! Tokens that were verified, kept so that the next request with the same one costs a hash and no signature.
+//! Tokens that were verified, kept so that the next request with the same one costs a hash and no signature; and of those that
+//! are not kept, that their signature holds, which is little to remember.
 
 use std::sync::Arc;
 
@@ -30,11 +31,16 @@ struct Entry {
 }
 
 /// Verified tokens, bounded in number.
-pub(super) struct VerifiedCache(Cache<TokenKey, Arc<Entry>>);
+pub(super) struct VerifiedCache {
+    whole: Cache<TokenKey, Arc<Entry>>,
+    /// Tokens whose signature holds, under the key set of that generation.
+    signed: Cache<TokenKey, u64>,
+}
 
 impl VerifiedCache {
-    pub(super) fn new(capacity: usize) -> Self {
-        Self(Cache::new(capacity))
+    /// For so many whole tokens, and so many of which only that is known.
+    pub(super) fn new(whole: usize, signed: usize) -> Self {
+        Self { whole: Cache::new(whole), signed: Cache::new(signed) }
     }
 
     pub(super) fn key(token: &str) -> TokenKey {
@@ -43,15 +49,39 @@ impl VerifiedCache {
 
     /// The token, if it was verified under these very keys and is not over.
     pub(super) fn get(&self, key: &TokenKey, generation: u64, now: Timestamp) -> Option<Arc<Verified>> {
-        let entry = self.0.get(key)?;
+        let entry = self.whole.get(key)?;
         if entry.generation == generation && now < entry.until {
             return Some(Arc::clone(&entry.verified));
         }
-        self.0.remove(key);
+        self.whole.remove(key);
         None
     }
 
     pub(super) fn insert(&self, key: TokenKey, verified: &Arc<Verified>, generation: u64, until: Timestamp) {
-        self.0.insert(key, Arc::new(Entry { verified: Arc::clone(verified), generation, until }));
+        self.whole.insert(key, Arc::new(Entry { verified: Arc::clone(verified), generation, until }));
+    }
+
+    /// Whether the signature was found to hold under these very keys.
+    pub(super) fn is_signed(&self, key: &TokenKey, generation: u64) -> bool {
+        self.signed.get(key) == Some(generation)
+    }
+
+    /// Its signature holds under these keys.
+    pub(super) fn note_signed(&self, key: TokenKey, generation: u64) {
+        self.signed.insert(key, generation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_holds_under_the_keys_that_it_was_checked_with() {
+        let cache = VerifiedCache::new(1, 2);
+        let key = VerifiedCache::key("a token");
+        cache.note_signed(key, 3);
+        assert!(cache.is_signed(&key, 3) && !cache.is_signed(&key, 4));
+        assert!(!cache.is_signed(&VerifiedCache::key("another"), 3));
     }
 }

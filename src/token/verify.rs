@@ -7,7 +7,7 @@ use super::jws::{ACCESS_TOKEN_TYPE, Parts};
 use super::keys::KeySet;
 use super::mint::TokenSettings;
 use super::verified::{Verified, VerifiedCache};
-use crate::domain::limits::{CLOCK_LEEWAY, TOKEN_BYTES_ACCEPTED, VERIFIED_TOKENS_MAX};
+use crate::domain::limits::{CLOCK_LEEWAY, SIGNED_TOKENS_MAX, TOKEN_BYTES_ACCEPTED, VERIFIED_TOKENS_MAX};
 use crate::domain::{Applied, Clock, Floors, Stamp, Timestamp};
 
 /// Why a token is refused. Tells a client no more than it needs to get a better one.
@@ -53,7 +53,15 @@ impl Verifier {
         settings: &TokenSettings,
     ) -> Self {
         let (issuer, audience) = (settings.issuer.clone(), settings.audience.clone());
-        Self { keys, floors, applied, clock, issuer, audience, cache: VerifiedCache::new(VERIFIED_TOKENS_MAX) }
+        Self {
+            keys,
+            floors,
+            applied,
+            clock,
+            issuer,
+            audience,
+            cache: VerifiedCache::new(VERIFIED_TOKENS_MAX, SIGNED_TOKENS_MAX),
+        }
     }
 
     /// Whether the token holds by itself: signature, type, issuer, audience, time. Not whether it is fresh.
@@ -61,8 +69,8 @@ impl Verifier {
         self.look_at(token, true)
     }
 
-    /// The same for who brings a token once, as a connection of push does: what was verified is used where it is there, but
-    /// not kept for a next time.
+    /// The same for who brings a token once, as a connection of push does: what was verified is used where it is there, but of
+    /// what was not only the signature's worth is kept, for when all connections come back at once.
     pub fn verify_once(&self, token: &str) -> Result<Arc<Verified>, TokenError> {
         self.look_at(token, false)
     }
@@ -82,9 +90,14 @@ impl Verifier {
             return Err(TokenError::UnknownKey { kid: parts.header.kid });
         };
         // The key says how it verifies; a header that says otherwise is an attack, not a wish.
-        if parts.header.alg != key.algorithm.as_str() || key.parsed.verify_sig(parts.signed, &parts.signature).is_err()
-        {
+        if parts.header.alg != key.algorithm.as_str() {
             return Err(TokenError::Invalid);
+        }
+        if !self.cache.is_signed(&cache_key, keys.generation) {
+            key.parsed.verify_sig(parts.signed, &parts.signature).map_err(|_| TokenError::Invalid)?;
+            if !keep {
+                self.cache.note_signed(cache_key, keys.generation);
+            }
         }
         if !is_access_token_type(&parts.header.typ) {
             return Err(TokenError::NotForUs);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::domain::floors::Freshness;
 use crate::domain::records::UserKind;
-use crate::token::bench::{Bench, ISSUER, Wishes};
+use crate::token::bench::{Bench, ISSUER, TTL, Wishes};
 use crate::token::{Algorithm, algorithm::PrivateKey};
 
 fn base64(bytes: impl AsRef<[u8]>) -> String {
@@ -251,6 +251,25 @@ async fn what_is_brought_once_is_not_kept_but_found_where_it_is() {
     assert!(!Arc::ptr_eq(&first, &bench.verifier.verify_once(&token).unwrap()));
     let kept = bench.verifier.verify(&token).unwrap();
     assert!(Arc::ptr_eq(&kept, &bench.verifier.verify_once(&token).unwrap()));
+}
+
+#[tokio::test]
+async fn a_signature_that_is_known_to_hold_is_all_that_is_taken_for_granted() {
+    let (bench, seen) = signed_in().await;
+    let mut bent = Bent::of(&seen);
+    bent.claims["jti"] = json!("another");
+    let token = bent.signed(&bench);
+    for _ in 0..2 {
+        bench.verifier.verify_once(&token).unwrap();
+    }
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let (_, other) = seen.rsplit_once('.').unwrap();
+    assert_eq!(bench.verifier.verify_once(&format!("{message}.{other}")).unwrap_err(), TokenError::Invalid);
+    bent.claims["sub"] = json!("root");
+    let (altered, _) = bent.signed(&bench).rsplit_once('.').map(|(m, s)| (m.to_owned(), s.to_owned())).unwrap();
+    assert_eq!(bench.verifier.verify_once(&format!("{altered}.{signature}")).unwrap_err(), TokenError::Invalid);
+    bench.clock.pass(TTL + 2 * CLOCK_LEEWAY);
+    assert_eq!(bench.verifier.verify_once(&token).unwrap_err(), TokenError::Expired);
 }
 
 #[tokio::test]
