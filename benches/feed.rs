@@ -1,9 +1,13 @@
 //! What a feed can take: changes a second from hints in batches, the start with a long log inside the horizon, and the time
 //! until all is applied that was missed while the broker was away.
 //!
-//! `cargo bench --bench feed [rows of the log]`; needs `nats-server` and `sqlite3` on the PATH.
+//! `cargo bench --bench feed [rows of the log] [postgres]`; needs `nats-server` and `sqlite3` on the PATH. With PostgreSQL, whose
+//! programs must be installed, only the start is measured: the rest asks no database.
 
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, missing_docs)]
+
+#[path = "../src/store/postgres/testing.rs"]
+mod testing;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, TcpListener};
@@ -12,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::TryStreamExt as _;
 use permcast::app::App;
 use permcast::bus::{Hearing, NoBus};
 use permcast::cache::{CacheLimits, PermissionCache};
@@ -28,6 +33,7 @@ use permcast::store::memory::MemoryStore;
 use permcast::store::sqlite::SqliteStore;
 use permcast::store::{CommitListener, Store, StoreOptions};
 use permcast::token::{Algorithm, KeySet, Vault};
+use sqlx::{Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 /// Users that the changes go round.
@@ -221,6 +227,32 @@ async fn heard_hints(batches: &[Vec<Change>]) -> (f64, f64) {
     (rate, alone)
 }
 
+/// Writes rows into the log of a database on a server, past the triggers, which would count each.
+async fn fill_server(url: &str, rows: u64) {
+    let sql = format!(
+        "ALTER TABLE changes DISABLE TRIGGER USER; ALTER TABLE counter DISABLE TRIGGER USER; \
+         INSERT INTO changes (seq, at, actor, tenant, kind, target, \"user\", effect, summary) \
+         SELECT c.seq + i, (extract(epoch FROM now()) * 1000)::bigint, 'bench', 'default', 'user', 'user-' || (i % {USERS}), \
+         'user-' || (i % {USERS}), 'changed', '' FROM counter c CROSS JOIN generate_series(1, {rows}) i; \
+         UPDATE counter SET seq = (SELECT max(seq) FROM changes); ANALYZE changes"
+    );
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// What PostgreSQL alone takes to send the same rows.
+async fn send_alone(url: &str) -> f64 {
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let begun = Instant::now();
+    let rows = sqlx::query("SELECT seq, at, tenant, kind, target, \"user\", effect FROM changes ORDER BY seq");
+    let count = rows.fetch(&mut connection).try_fold(0_u64, |count, _| async move { Ok(count + 1) }).await.unwrap();
+    let took = millis(begun);
+    assert!(count > 0);
+    connection.close().await.unwrap();
+    took
+}
+
 /// Writes rows into the log of a database, as a shell would.
 fn fill(path: &Path, rows: u64) {
     let sql = format!(
@@ -253,10 +285,10 @@ async fn database(folder: &Path) -> std::path::PathBuf {
     path
 }
 
-fn settings(path: &Path) -> Settings {
+fn settings(url: String) -> Settings {
     Settings {
         listen: Some("127.0.0.1:0".into()),
-        database_url: Some(format!("sqlite://{}", path.display())),
+        database_url: Some(url),
         drain_delay: Some("0s".into()),
         drain_spread: Some("0s".into()),
         ..Settings::default()
@@ -267,22 +299,44 @@ async fn start(settings: Settings) -> App {
     App::start(Config::new(settings).unwrap(), TcpListener::bind("127.0.0.1:0").unwrap(), None).await.unwrap()
 }
 
+fn address(path: &Path) -> String {
+    format!("sqlite://{}", path.display())
+}
+
 async fn start_up(rows: u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = database(folder.path()).await;
-    // The first start makes the keys, which is not what is measured.
-    start(settings(&path)).await.stop().await;
-    let begun = Instant::now();
-    start(settings(&path)).await.stop().await;
-    let empty = millis(begun);
+    let empty = empty(address(&path)).await;
     fill(&path, rows);
     let alone = read_alone(&path);
-    let begun = Instant::now();
-    let app = start(settings(&path)).await;
-    let full = millis(begun);
-    row(&format!("start until ready, {rows} rows in the horizon"), full, "ms");
-    row("  start and stop with an empty log", empty, "ms");
+    full(address(&path), rows, empty).await;
     row("  floor: SQLite alone reads these rows", alone, "ms");
+}
+
+async fn start_up_on_server(rows: u64) {
+    let database = testing::database();
+    let url = || database.url().to_owned();
+    let empty = empty(url()).await;
+    fill_server(database.url(), rows).await;
+    let alone = send_alone(database.url()).await;
+    full(url(), rows, empty).await;
+    row("  floor: PostgreSQL alone sends these rows", alone, "ms");
+}
+
+/// Starts and stops it with an empty log.
+async fn empty(url: String) -> f64 {
+    // The first start makes the keys, which is not what is measured.
+    start(settings(url.clone())).await.stop().await;
+    let begun = Instant::now();
+    start(settings(url)).await.stop().await;
+    millis(begun)
+}
+
+async fn full(url: String, rows: u64, empty: f64) {
+    let begun = Instant::now();
+    let app = start(settings(url)).await;
+    row(&format!("start until ready, {rows} rows in the horizon"), millis(begun), "ms");
+    row("  start and stop with an empty log", empty, "ms");
     app.stop().await;
 }
 
@@ -319,7 +373,7 @@ async fn after_an_outage(missed: u64) {
         nats_url: Some(format!("nats://127.0.0.1:{port}")),
         poll_interval: Some("300s".into()),
         max_staleness: Some("600s".into()),
-        ..settings(&path)
+        ..settings(address(&path))
     })
     .await;
     let url = format!("http://{}/readyz", app.address());
@@ -349,6 +403,9 @@ async fn after_an_outage(missed: u64) {
 #[tokio::main]
 async fn main() {
     let rows: u64 = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
+    if std::env::args().any(|argument| argument == "postgres") {
+        return start_up_on_server(rows).await;
+    }
     for of in [128, 1000] {
         let batches = batches(rows.min(1_000_000), of);
         row(
