@@ -3,6 +3,7 @@
 //! - [`place`]: the server, its connections, migrations; which server is the one to trust
 //! - [`query`]: statements on SQLx's connections
 //! - [`pen`]: how a batch of writes is done, and what became of a commit that was not answered
+//! - [`script`]: several statements in one trip
 //! - [`log`]: the log's tail
 //! - [`standby`]: a second server, which follows and is only read from
 //!
@@ -15,6 +16,7 @@ mod log;
 mod pen;
 mod place;
 mod query;
+mod script;
 mod standby;
 
 use std::sync::Arc;

@@ -11,19 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Column as _, Row as _};
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
-use crate::domain::Epoch;
+use crate::domain::{Epoch, Origin};
 use crate::store::StoreError;
 use crate::store::sql::failure::{Reach, reach};
-use crate::store::sql::statement::{Arg, Ask as _, OwnRow, Statements, args, get, parsed, statements};
+use crate::store::sql::statement::{Arg, Ask as _, ORIGIN, OwnRow, Statements, args, get, parsed, statements};
 use crate::store::sql::writer::{Batch, Committed, Guard, Pen};
 
 use super::place::{Place, Server, refined, server};
 use super::query::{owned, query};
+use super::script::Script;
 
 /// How often a batch is done anew that met another transaction.
 const TRIES: u32 = 5;
@@ -251,16 +252,35 @@ impl Statements for Asked<'_> {
         let mut found = Vec::new();
         for statement in statements(sql) {
             let asked = query(statement, args.to_vec()).fetch_all(&mut *self.connection);
-            let rows = wait(self.runtime, self.deadline, asked)?;
-            let Some(first) = rows.first() else { continue };
-            let columns: Arc<[String]> = first.columns().iter().map(|column| column.name().to_owned()).collect();
-            found.extend(rows.iter().map(|row| OwnRow {
-                columns: Arc::clone(&columns),
-                values: (0..columns.len()).map(|at| owned(row, at)).collect(),
-            }));
+            found.extend(kept(&wait(self.runtime, self.deadline, asked)?));
         }
         Ok(found)
     }
+
+    fn operate(
+        &mut self,
+        origin: Option<&Origin>,
+        sql: &'static str,
+        args: &[Arg],
+    ) -> Result<Vec<OwnRow>, sqlx::Error> {
+        let mut script = Script::default();
+        if let Some(Origin { address, request }) = origin {
+            script.add([ORIGIN], &args![address.clone(), request.clone()]);
+        }
+        // The last one asks for what the function answers anyway.
+        let mut parts: Vec<_> = statements(sql).collect();
+        parts.pop();
+        script.add(parts, args);
+        let rows = wait(self.runtime, self.deadline, script.query().fetch_all(&mut *self.connection))?;
+        Ok(kept(&rows))
+    }
+}
+
+fn kept(rows: &[PgRow]) -> Vec<OwnRow> {
+    let Some(first) = rows.first() else { return Vec::new() };
+    let columns: Arc<[String]> = first.columns().iter().map(|column| column.name().to_owned()).collect();
+    let values = |row| (0..columns.len()).map(|at| owned(row, at)).collect();
+    rows.iter().map(|row| OwnRow { columns: Arc::clone(&columns), values: values(row) }).collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::store::sql::statement::{Ask as _, Row, args, get};
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_schema.sql"),
     include_str!("../../../migrations/postgres/0002_audit.sql"),
+    include_str!("../../../migrations/postgres/0003_operate.sql"),
 ];
 /// The lock of whoever migrates ("prmc"), so that several may start at once.
 const MIGRATING: i64 = 0x7072_6d63;
@@ -107,13 +108,17 @@ impl Place {
     async fn settle(&self, connection: &mut PgConnection, for_writing: bool) -> Result<Option<Server>, sqlx::Error> {
         // A statement that writes has no timeout of the server's: where a commit waits for a standby, that would cut the wait
         // short and call it done. It has ours, after which the connection is given up.
+        // Each statement looks rows up by an index, whatever it is asked with: it is planned once, as for large tables, and
+        // not compiled.
         const SETTLE: &str = concat!(
             "SELECT server.standby, server.system, server.timeline, \
                  set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false), \
                  set_config('idle_in_transaction_session_timeout', $3, false), \
                  set_config('synchronous_commit', CASE current_setting('synchronous_commit') \
                      WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false), \
-                 set_config('client_connection_check_interval', $3, false) FROM ",
+                 set_config('client_connection_check_interval', $3, false), \
+                 set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false), \
+                 set_config('jit', 'off', false) FROM ",
             server!()
         );
         let millis = |time: Duration| time.as_millis().to_string();

@@ -17,7 +17,7 @@ pub(super) fn query(sql: &'static str, args: Vec<Arg>) -> Query<'static, Sql, Pg
 
 /// NUL, which PostgreSQL has no way to say, is asked for as a character that stands for none. Nothing that is to be stored
 /// has it, by the time that it comes here.
-fn sayable(text: String) -> String {
+pub(super) fn sayable(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{FFFF}") } else { text }
 }
 

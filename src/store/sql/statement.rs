@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::failure::moved;
-use crate::domain::{Grant, Timestamp};
+use crate::domain::{Grant, Origin, Timestamp};
 use crate::store::moving::{moved_to, received};
 
 /// One argument of a statement. Nothing has a type, too: PostgreSQL asks for it.
@@ -73,7 +73,24 @@ pub(in crate::store) use args;
 pub(in crate::store) trait Statements {
     /// Runs statements separated by `;` whose `$1`, `$2` … share the arguments; the rows of all of them.
     fn all(&mut self, sql: &'static str, args: &[Arg]) -> Result<Vec<OwnRow>, sqlx::Error>;
+
+    /// Runs the statements of an operation; where it is to be said first, from where it is done. The rows of the log that it
+    /// has written, which its last statement asks for.
+    fn operate(
+        &mut self,
+        origin: Option<&Origin>,
+        sql: &'static str,
+        args: &[Arg],
+    ) -> Result<Vec<OwnRow>, sqlx::Error> {
+        if let Some(Origin { address, request }) = origin {
+            self.all(ORIGIN, &args![address.clone(), request.clone()])?;
+        }
+        self.all(sql, args)
+    }
 }
+
+/// Says from where is done what follows.
+pub(in crate::store) const ORIGIN: &str = "UPDATE acting SET address = $1, request = $2";
 
 /// Who is asked what only reads.
 pub(in crate::store) trait Ask: Send {

@@ -123,7 +123,6 @@ impl<'a> Transaction<'a> {
         from: &Origin,
         script: Script,
     ) -> Result<Vec<Change>, sqlx::Error> {
-        self.tell_origin(from)?;
         let session = match actor {
             Actor::User { session, .. } => Some(session.as_str()),
             Actor::Bearer { .. } | Actor::Provisioning | Actor::System(_) => None,
@@ -132,7 +131,9 @@ impl<'a> Transaction<'a> {
         all.extend(script.args);
         self.acted = true;
         let own = self.guard == Guard::Operations && self.set(OPERATION)?;
-        let rows = self.all(script.sql, all)?;
+        let untold = self.told.as_ref() != Some(from);
+        let rows = self.connection.operate(untold.then_some(from), script.sql, &all)?;
+        self.told = Some(from.clone());
         if own {
             self.keep(OPERATION)?;
         }
@@ -153,15 +154,6 @@ impl<'a> Transaction<'a> {
         self.acted = true;
         self.told = None;
         self.execute(ACT, args![label, self.now, address, request])
-    }
-
-    fn tell_origin(&mut self, origin: &Origin) -> Result<(), sqlx::Error> {
-        if self.told.as_ref() != Some(origin) {
-            let args = args![origin.address.clone(), origin.request.clone()];
-            self.execute("UPDATE acting SET address = $1, request = $2", args)?;
-            self.told = Some(origin.clone());
-        }
-        Ok(())
     }
 
     /// Makes all that follows one whole, which rolls back together.
