@@ -12,7 +12,7 @@ PROFILE_DIR := $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 SDK_SOURCES := $(shell find sdk/js/src -type f)
 WEB_SOURCES := $(shell find web-demo/src web-demo/public -type f) web-demo/index.html web-demo/vite.config.ts web-demo/tsconfig.json
 
-.PHONY: help demo test soak fuzz chaos distance bench-push web sdk build lint clean
+.PHONY: help demo test soak fuzz chaos distance upgrade postgres bench-push web sdk build lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -50,6 +50,16 @@ distance: ## how long a change is under way to a client of another host, on link
 	@cargo build --locked --release --test chaos
 	@for link in 0ms 5ms 50ms; do PERMCAST_CHAOS_LINK=$$link PERMCAST_CHAOS_ROUNDS=$(ROUNDS) \
 		cargo test --quiet --locked --release --test chaos a_change_crosses -- --nocapture | grep -E 'ms|0ns|NOT' || exit; done
+
+FROM ?= HEAD~1
+
+upgrade: web ## an earlier version and this one side by side; builds that one, which takes minutes: make upgrade FROM=v0.1.0
+	@scripts/rolling-upgrade $(FROM)
+
+VERSIONS ?= 16 17 18
+
+postgres: ## the tests that ask PostgreSQL, on other versions of it: make postgres VERSIONS="16 18"
+	@scripts/postgres-versions $(VERSIONS)
 
 bench-push: web ## push under load beside nats-server and a bare loop: make bench-push ARGS="fanout --rounds 3"
 	cargo bench --locked --bench push -- --json target/bench-push.json $(ARGS)
