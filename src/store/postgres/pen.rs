@@ -19,12 +19,12 @@ use tokio::time::{sleep, timeout};
 use crate::domain::{Epoch, Origin};
 use crate::store::StoreError;
 use crate::store::sql::failure::{Reach, reach};
-use crate::store::sql::statement::{Arg, Ask as _, ORIGIN, OwnRow, Statements, args, get, parsed, statements};
+use crate::store::sql::statement::{Arg, Ask as _, OwnRow, Statements, args, get, parsed, statements};
 use crate::store::sql::writer::{Batch, Committed, Guard, Pen};
 
 use super::place::{Place, Server, refined, server};
 use super::query::{owned, query};
-use super::script::Script;
+use super::script::script;
 
 /// How often a batch is done anew that met another transaction.
 const TRIES: u32 = 5;
@@ -259,20 +259,16 @@ impl Statements for Asked<'_> {
 
     fn operate(
         &mut self,
-        origin: Option<&Origin>,
+        origin: &Origin,
+        _: bool,
         sql: &'static str,
         args: &[Arg],
     ) -> Result<Vec<OwnRow>, sqlx::Error> {
-        let mut script = Script::default();
-        if let Some(Origin { address, request }) = origin {
-            script.add([ORIGIN], &args![address.clone(), request.clone()]);
-        }
-        // The last one asks for what the function answers anyway.
-        let mut parts: Vec<_> = statements(sql).collect();
-        parts.pop();
-        script.add(parts, args);
-        let rows = wait(self.runtime, self.deadline, script.query().fetch_all(&mut *self.connection))?;
-        Ok(kept(&rows))
+        // What the first one says and the last one asks for is the function's own.
+        let mut own: Vec<_> = statements(sql).skip(1).collect();
+        own.pop();
+        let asked = script(origin, &own, args).fetch_all(&mut *self.connection);
+        Ok(kept(&wait(self.runtime, self.deadline, asked)?))
     }
 }
 

@@ -4,47 +4,46 @@ use sqlx::Postgres as Sql;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
+use crate::domain::Origin;
 use crate::store::sql::statement::Arg;
 
 use super::query::sayable;
 
-/// Statements, and their arguments in lists by type: in each list there is a place for every argument.
-#[derive(Debug, Default)]
-pub(super) struct Script {
-    statements: Vec<String>,
+/// Statements that share these arguments, done from there. The arguments go in lists by type; in each there is a place for all.
+pub(super) fn script(origin: &Origin, statements: &[&str], args: &[Arg]) -> Query<'static, Sql, PgArguments> {
+    let Lists { numbers, texts, bytes } = Lists::of(args);
+    sqlx::query("SELECT seq, at, tenant, kind, target, \"user\", effect FROM operate($1, $2, $3, $4, $5, $6)")
+        .bind(origin.address.clone().map(sayable))
+        .bind(origin.request.clone().map(sayable))
+        .bind(statements.iter().map(|statement| placed(statement, args)).collect::<Vec<_>>())
+        .bind(numbers)
+        .bind(texts)
+        .bind(bytes)
+}
+
+struct Lists {
     numbers: Vec<Option<i64>>,
     texts: Vec<Option<String>>,
     bytes: Vec<Option<Vec<u8>>>,
 }
 
-impl Script {
-    /// Adds statements that share these arguments.
-    pub(super) fn add<'a>(&mut self, statements: impl IntoIterator<Item = &'a str>, args: &[Arg]) {
-        let before = self.numbers.len();
-        self.statements.extend(statements.into_iter().map(|statement| placed(statement, args, before)));
-        for arg in args {
-            let (number, text, bytes) = match arg.clone() {
-                Arg::Int(number) => (number, None, None),
-                Arg::Text(text) => (None, text.map(sayable), None),
-                Arg::Blob(bytes) => (None, None, bytes),
-            };
-            self.numbers.push(number);
-            self.texts.push(text);
-            self.bytes.push(bytes);
+impl Lists {
+    fn of(args: &[Arg]) -> Self {
+        let none = args.len();
+        let mut lists = Self { numbers: vec![None; none], texts: vec![None; none], bytes: vec![None; none] };
+        for (at, arg) in args.iter().enumerate() {
+            match arg.clone() {
+                Arg::Int(number) => lists.numbers[at] = number,
+                Arg::Text(text) => lists.texts[at] = text.map(sayable),
+                Arg::Blob(bytes) => lists.bytes[at] = bytes,
+            }
         }
-    }
-
-    pub(super) fn query(self) -> Query<'static, Sql, PgArguments> {
-        sqlx::query("SELECT seq, at, tenant, kind, target, \"user\", effect FROM operate($1, $2, $3, $4)")
-            .bind(self.statements)
-            .bind(self.numbers)
-            .bind(self.texts)
-            .bind(self.bytes)
+        lists
     }
 }
 
 /// A statement in which each `$n` says in which list its argument is, and where.
-fn placed(statement: &str, args: &[Arg], before: usize) -> String {
+fn placed(statement: &str, args: &[Arg]) -> String {
     let mut parts = statement.split('$');
     let mut placed = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -57,7 +56,7 @@ fn placed(statement: &str, args: &[Arg], before: usize) -> String {
                     Arg::Text(_) => 2,
                     Arg::Blob(_) => 3,
                 };
-                placed.push_str(&format!("${list}[{}]{}", before + number, &part[digits..]));
+                placed.push_str(&format!("${list}[{number}]{}", &part[digits..]));
             }
             None => {
                 placed.push('$');
@@ -75,20 +74,16 @@ mod tests {
 
     #[test]
     fn each_argument_is_where_its_statement_looks_for_it() {
-        let mut script = Script::default();
-        script.add(["UPDATE a SET b = $2, c = $1"], &args!["x", None::<&str>]);
-        script.add(["DELETE FROM d WHERE e = $3 AND f = '$[0]'", "SELECT $1, $2"], &args![7_i64, &[1_u8][..], "y\0"]);
+        let args = args!["x", None::<&str>, 7_i64, &[1_u8][..], "y\0"];
+        assert_eq!(placed("UPDATE a SET b = $2, c = $1", &args), "UPDATE a SET b = $2[2], c = $2[1]");
         assert_eq!(
-            script.statements,
-            [
-                "UPDATE a SET b = $2[2], c = $2[1]",
-                "DELETE FROM d WHERE e = $2[5] AND f = '$[0]'",
-                "SELECT $1[3], $3[4]"
-            ]
+            placed("DELETE FROM d WHERE e = $3 AND f = '$[0]'", &args),
+            "DELETE FROM d WHERE e = $1[3] AND f = '$[0]'"
         );
-        assert_eq!(script.numbers, [None, None, Some(7), None, None]);
-        assert_eq!(script.texts[..2], [Some("x".to_owned()), None]);
-        assert_eq!(script.texts[4].as_deref(), Some("y\u{FFFF}"));
-        assert_eq!(script.bytes[3].as_deref(), Some(&[1_u8][..]));
+        assert_eq!(placed("SELECT $4, $5", &args), "SELECT $3[4], $2[5]");
+        let lists = Lists::of(&args);
+        assert_eq!(lists.numbers, [None, None, Some(7), None, None]);
+        assert_eq!(lists.texts, [Some("x"), None, None, None, Some("y\u{FFFF}")].map(|text| text.map(str::to_owned)));
+        assert_eq!(lists.bytes, [None, None, None, Some(vec![1]), None]);
     }
 }

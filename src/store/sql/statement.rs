@@ -74,23 +74,22 @@ pub(in crate::store) trait Statements {
     /// Runs statements separated by `;` whose `$1`, `$2` … share the arguments; the rows of all of them.
     fn all(&mut self, sql: &'static str, args: &[Arg]) -> Result<Vec<OwnRow>, sqlx::Error>;
 
-    /// Runs the statements of an operation; where it is to be said first, from where it is done. The rows of the log that it
-    /// has written, which its last statement asks for.
+    /// Runs the statements of an operation that is done from there: the first says who acts, the last asks for the rows of the
+    /// log that it has written, and these are answered. `said`: from where it is done was said before.
     fn operate(
         &mut self,
-        origin: Option<&Origin>,
+        origin: &Origin,
+        said: bool,
         sql: &'static str,
         args: &[Arg],
     ) -> Result<Vec<OwnRow>, sqlx::Error> {
-        if let Some(Origin { address, request }) = origin {
-            self.all(ORIGIN, &args![address.clone(), request.clone()])?;
+        const ORIGIN: &str = "UPDATE acting SET address = $1, request = $2";
+        if !said {
+            self.all(ORIGIN, &args![origin.address.clone(), origin.request.clone()])?;
         }
         self.all(sql, args)
     }
 }
-
-/// Says from where is done what follows.
-pub(in crate::store) const ORIGIN: &str = "UPDATE acting SET address = $1, request = $2";
 
 /// Who is asked what only reads.
 pub(in crate::store) trait Ask: Send {

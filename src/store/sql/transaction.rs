@@ -131,8 +131,8 @@ impl<'a> Transaction<'a> {
         all.extend(script.args);
         self.acted = true;
         let own = self.guard == Guard::Operations && self.set(OPERATION)?;
-        let untold = self.told.as_ref() != Some(from);
-        let rows = self.connection.operate(untold.then_some(from), script.sql, &all)?;
+        let said = self.told.as_ref() == Some(from);
+        let rows = self.connection.operate(from, said, script.sql, &all)?;
         self.told = Some(from.clone());
         if own {
             self.keep(OPERATION)?;
