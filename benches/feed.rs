@@ -419,5 +419,5 @@ async fn main() {
         row("  floor: raising alone", raise_alone(&batches), "/s");
     }
     start_up(rows).await;
-    after_an_outage(10_000).await;
+    Box::pin(after_an_outage(10_000)).await;
 }

@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench writes [seconds per row of the table] [postgres]`; for PostgreSQL its programs must be installed.
 
+#[allow(clippy::unwrap_used, reason = "written for tests")]
 #[path = "../src/store/postgres/testing.rs"]
 mod testing;
 

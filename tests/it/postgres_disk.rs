@@ -55,7 +55,8 @@ impl Disk {
     /// Takes all the room that is left.
     pub(crate) fn fill(&self) {
         let mut ballast = File::create(self.ballast()).unwrap();
-        let full = std::iter::repeat_with(|| ballast.write_all(&[1; 64 * 1024])).find_map(Result::err);
+        let block = vec![1; 64 * 1024];
+        let full = std::iter::repeat_with(|| ballast.write_all(&block)).find_map(Result::err);
         assert_eq!(full.map(|error| error.kind()), Some(ErrorKind::StorageFull));
     }
 

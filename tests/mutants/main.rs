@@ -72,6 +72,20 @@ fn copy(from: &Path, to: &Path, file: &str) {
     }
 }
 
+/// Takes away what the original no longer has.
+fn weed(copy: &Path, original: &Path) {
+    for entry in fs::read_dir(copy).unwrap() {
+        let name = entry.unwrap().file_name();
+        let (here, there) = (copy.join(&name), original.join(&name));
+        match (here.is_dir(), there.exists()) {
+            (true, true) => weed(&here, &there),
+            (true, false) => fs::remove_dir_all(here).unwrap(),
+            (false, true) => {}
+            (false, false) => fs::remove_file(here).unwrap(),
+        }
+    }
+}
+
 /// Cargo knows a package by name and version, not by its folder: with the same version, what is built of the copy would
 /// later pass for what is built of the original.
 const MANIFESTS: [&str; 2] = ["Cargo.toml", "Cargo.lock"];
@@ -90,6 +104,7 @@ fn plant() -> PathBuf {
     let garden = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
     fs::create_dir_all(&garden).unwrap();
     copy(&root.join("src"), &garden.join("src"), "");
+    weed(&garden.join("src"), &root.join("src"));
     for entry in fs::read_dir(root).unwrap() {
         let name = entry.unwrap().file_name();
         let link = garden.join(&name);

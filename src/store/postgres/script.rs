@@ -48,23 +48,24 @@ fn placed(statement: &str, args: &[Arg]) -> String {
     let mut placed = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let number: Option<usize> = part[..digits].parse().ok();
-        match number.and_then(|number| Some((number, args.get(number.checked_sub(1)?)?))) {
-            Some((number, arg)) => {
-                let list = match arg {
-                    Arg::Int(_) => 1,
-                    Arg::Text(_) => 2,
-                    Arg::Blob(_) => 3,
-                };
-                placed.push_str(&format!("${list}[{number}]{}", &part[digits..]));
-            }
-            None => {
-                placed.push('$');
-                placed.push_str(part);
-            }
+        let (number, rest) = part.split_at(digits);
+        let list = number.parse::<usize>().ok().and_then(|number| args.get(number.checked_sub(1)?)).map(list_of);
+        placed.push('$');
+        match list {
+            Some(list) => placed.extend([list, "[", number, "]", rest]),
+            None => placed.push_str(part),
         }
     }
     placed
+}
+
+/// Which of the lists an argument is in.
+fn list_of(arg: &Arg) -> &'static str {
+    match arg {
+        Arg::Int(_) => "1",
+        Arg::Text(_) => "2",
+        Arg::Blob(_) => "3",
+    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,8 @@ pub(in crate::store) trait Statements {
     ) -> Result<Vec<OwnRow>, sqlx::Error> {
         const ORIGIN: &str = "UPDATE acting SET address = $1, request = $2";
         if !said {
-            self.all(ORIGIN, &args![origin.address.clone(), origin.request.clone()])?;
+            let args: [Arg; 2] = [origin.address.clone().into(), origin.request.clone().into()];
+            self.all(ORIGIN, &args)?;
         }
         self.all(sql, args)
     }
