@@ -91,7 +91,8 @@ impl Rights {
             Self::Provisioning => false,
             Self::User { permissions, .. } => permissions.controls(grant),
         };
-        match bears.into_iter().find(|grant| grant.is_reserved() && !controls(grant)) {
+        // The least of them, so that it is the same in whatever order they come.
+        match bears.into_iter().filter(|grant| grant.is_reserved() && !controls(grant)).min() {
             Some(grant) => Err(Refusal::Escalation(grant.clone())),
             None => Ok(()),
         }

@@ -1,12 +1,11 @@
-//! A PostgreSQL server whose disk is full, under two replicas: that of its tables, or that of its write-ahead log.
+//! A PostgreSQL server whose disk is full, under two replicas.
 
-use crate::harness::until;
-use crate::postgres_faults::{DATABASE, World, Writer, all_are_there};
-use crate::postgres_own::{Own, Part};
+use crate::postgres_faults::{DATABASE, World, all_are_there};
+use crate::postgres_own::Own;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_room_for_rows_writes_are_refused_and_decisions_go_on() {
-    let Some(server) = Own::start_on_disk(Part::Tables).await else { return };
+    let Some(server) = Own::start_on_disk().await else { return };
     let world = World::over(server, "postgres").await;
     let max = world.cluster.b.client().login("max").await;
     let on_b = world.cluster.b.client().with(&max);
@@ -33,29 +32,4 @@ async fn without_room_for_rows_writes_are_refused_and_decisions_go_on() {
     let given = world.server.psql(DATABASE, "SELECT permission FROM user_permissions");
     let done: Vec<_> = refused.iter().filter(|one| given.lines().any(|there| there == one.as_str())).collect();
     assert!(done.is_empty(), "refused and done: {done:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_ends_for_want_of_room_for_its_log_has_all_when_it_is_back() {
-    let Some(server) = Own::start_on_disk(Part::Log).await else { return };
-    let mut world = World::over(server, "postgres").await;
-    let on_b = world.cluster.b.client();
-    let max = on_b.login("max").await;
-    let writer = Writer::start(&world.root);
-    until("it has written", async || (world.psql("SELECT max(seq) > 20 FROM changes") == "t").then_some(())).await;
-    world.server.disk().fill();
-    // It writes on in the files that it has; this uses them up. Its recovery needs room, too.
-    until("it has ended", async || {
-        let _ = world.server.try_psql(DATABASE, "SELECT pg_switch_wal()");
-        world.server.has_ended().then_some(())
-    })
-    .await;
-    until("nothing is decided without it", async || (on_b.with(&max).get("/v1/me").await.status == 503).then_some(()))
-        .await;
-    world.server.disk().clear();
-    world.server.resume().await;
-    world.all_decide(&max).await;
-    world.writes().await;
-    let acknowledged = writer.end().await;
-    all_are_there(&world.server, &acknowledged);
 }

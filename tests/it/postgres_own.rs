@@ -19,14 +19,6 @@ pub(crate) enum Stop {
     Immediate,
 }
 
-/// What of a server's files may be on a small disk.
-#[derive(Clone, Copy)]
-pub(crate) enum Part {
-    Tables,
-    /// Its write-ahead log, alone.
-    Log,
-}
-
 /// One server with its files.
 pub(crate) struct Own {
     running: Option<Child>,
@@ -45,16 +37,13 @@ impl Own {
         own
     }
 
-    /// The same with one part of its files on a small disk, if there can be one here.
-    pub(crate) async fn start_on_disk(part: Part) -> Option<Self> {
+    /// The same with its tables on a small disk, if there can be one here; its log is elsewhere.
+    pub(crate) async fn start_on_disk() -> Option<Self> {
         let mut own = Self::without_files();
         let log = own.folder().join("log");
         Self::owns(&log);
-        own.disk = Some(Disk::over(&match part {
-            Part::Tables => own.data(),
-            Part::Log => log.clone(),
-        })?);
-        own.found(&["--wal-segsize=1", "--waldir", log.to_str().unwrap()]);
+        own.disk = Some(Disk::over(&own.data())?);
+        own.found(&["--waldir", log.to_str().unwrap()]);
         own.resume().await;
         Some(own)
     }
@@ -136,11 +125,6 @@ impl Own {
         };
         assert!(Command::new("kill").args([signal, &running.id().to_string()]).status().unwrap().success());
         running.wait().unwrap();
-    }
-
-    /// Whether it ended by itself.
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.running.as_mut().is_none_or(|running| running.try_wait().unwrap().is_some())
     }
 
     /// A server that follows this one, running.

@@ -148,7 +148,11 @@ async fn an_epoch_that_ended_does_not_come_back() {
     for client in [cluster.a.client(), on_b.clone()] {
         until("the new epoch", async || (client.with(&tokens).get("/v1/me").await.status == 401).then_some(())).await;
     }
-    root.get("/v1/me").await.ended();
+    // Until the new log was read it is stale, and no more is known.
+    until("the end of the session", async || {
+        (root.get("/v1/me").await.body["type"] == "/problems/session-ended").then_some(())
+    })
+    .await;
     cluster.shell(&[&format!(".restore '{}'", older.display())]);
     let epoch = |version: &str| version.split_once('.').unwrap().0.to_owned();
     until("a third epoch", async || {

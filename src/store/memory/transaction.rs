@@ -116,28 +116,28 @@ impl<'a> Transaction<'a> {
             Op::PatchRole { tenant, role, patch } => self.patch_role(&tenant, &role, patch),
             Op::DeleteRole { tenant, role } => self.delete_role(&tenant, &role),
             Op::AddRolePermission { tenant, role, permission } => {
-                self.edit_role(&tenant, &role, |_, role| {
+                self.edit_role(&tenant, &role, None, |_, role| {
                     role.permissions.insert(permission.clone());
                     Ok(())
                 })?;
                 Ok(Resource::RolePermission { role, permission })
             }
             Op::RemoveRolePermission { tenant, role, permission } => {
-                self.edit_role(&tenant, &role, |_, role| {
+                self.edit_role(&tenant, &role, None, |_, role| {
                     role.permissions.remove(&permission);
                     Ok(())
                 })?;
                 Ok(Resource::Nothing)
             }
             Op::AddInclude { tenant, role, other } => {
-                self.edit_role(&tenant, &role, |home, role| {
+                self.edit_role(&tenant, &role, None, |home, role| {
                     role.includes.insert(role_no(home, &other)?);
                     Ok(())
                 })?;
                 Ok(Resource::Include { role, other })
             }
             Op::RemoveInclude { tenant, role, other } => {
-                self.edit_role(&tenant, &role, |home, role| {
+                self.edit_role(&tenant, &role, Some(&other), |home, role| {
                     role.includes.remove(&role_no(home, &other)?);
                     Ok(())
                 })?;

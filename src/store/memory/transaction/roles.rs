@@ -32,7 +32,7 @@ impl Transaction<'_> {
     }
 
     pub(super) fn patch_role(&mut self, tenant: &TenantName, name: &RoleName, patch: RolePatch) -> Done {
-        self.edit_role(tenant, name, |home, role| {
+        self.edit_role(tenant, name, None, |home, role| {
             if let Some(description) = patch.description {
                 role.description = description;
             }
@@ -50,18 +50,23 @@ impl Transaction<'_> {
     }
 
     /// Alters a role, by one who holds all `permcast:` permissions that it bears before and after.
+    /// `parted`: one that it shall not include any more, whether or not it does: he must be allowed to touch that, too.
     pub(super) fn edit_role(
         &mut self,
         tenant: &TenantName,
         name: &RoleName,
+        parted: Option<&RoleName>,
         edit: impl FnOnce(&Tenant, &mut Role) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let home = self.tenant(tenant)?;
         let no = role_no(home, name)?;
-        let bore = home.closed_permissions(no);
+        let mut bore = home.closed_permissions(no);
         let old = home.roles[&no].clone();
         let mut new = old.clone();
         edit(home, &mut new)?;
+        if let Some(parted) = parted {
+            bore.extend(home.closed_permissions(role_no(home, parted)?));
+        }
         if new.includes.iter().any(|&other| home.closure(other).contains(&no)) {
             return Err(Refusal::Cycle);
         }
