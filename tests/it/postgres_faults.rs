@@ -150,6 +150,56 @@ async fn nor_does_a_crash() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_a_crash_undid_is_not_taken_for_the_next_one() {
+    // Nothing but a commit brings the log to the disk.
+    let quiet = ["wal_writer_delay = 10s", "bgwriter_lru_maxpages = 0", "autovacuum = off", "wal_level = minimal"];
+    let mut world = World::start(&[&quiet[..], &["max_wal_senders = 0"]].concat()).await;
+    // A commit that takes its time.
+    world.psql(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'; \
+         CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON user_permissions DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW WHEN (NEW.permission = 'undone') EXECUTE FUNCTION wait()",
+    );
+    let root = world.root.clone();
+    let writing =
+        tokio::spawn(async move { root.put("/v1/tenants/default/users/ben/permissions/undone").await.status });
+    let committing = "SELECT backend_xid FROM pg_stat_activity WHERE query = 'COMMIT' AND state = 'active'";
+    let number = until("it commits", async || world.psql(committing).parse::<u64>().ok()).await;
+    world.way.refuse(true);
+    world.server.stop(Stop::Immediate);
+    world.server.resume().await;
+    // The server gives the same number to somebody else.
+    let mut given = 0;
+    while given < number {
+        given = world.psql("SELECT pg_current_xact_id()").parse().unwrap();
+    }
+    assert_eq!(given, number);
+    world.way.refuse(false);
+    assert_eq!(soon("the answer", writing).await.unwrap(), 503);
+    world.writes().await;
+    assert_eq!(world.psql("SELECT count(*) FROM user_permissions WHERE permission = 'undone'"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_no_standby_has_is_not_acknowledged() {
+    let world = World::start(&[]).await;
+    let mut standby = world.server.standby(&[]).await;
+    world.server.set(&["synchronous_standby_names = '*'"]);
+    world.server.reload();
+    world.writes().await;
+    standby.stop(Stop::Fast);
+    let root = world.root.clone();
+    let writing = tokio::spawn(async move { root.put("/v1/tenants/default/users/ben/permissions/alone").await.status });
+    // The server ends the connection that waits, and says nothing of what it was about.
+    let end =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
+    until("its wait is cut off", async || (world.psql(end) == "t").then_some(())).await;
+    assert_eq!(soon("the answer", writing).await.unwrap(), 500, "it may yet turn out to be lost");
+    standby.resume().await;
+    world.writes().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_has_all_takes_over_within_the_epoch() {
     let mut world = World::start(&[]).await;
     let mut standby = world.server.standby(&[]).await;

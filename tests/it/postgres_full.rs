@@ -1,6 +1,6 @@
 //! A PostgreSQL server whose disk is full, under two replicas.
 
-use crate::postgres_faults::{DATABASE, World, all_are_there};
+use crate::postgres_faults::{DATABASE, World, Writer, all_are_there};
 use crate::postgres_own::Own;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,4 +32,20 @@ async fn without_room_for_rows_writes_are_refused_and_decisions_go_on() {
     let given = world.server.psql(DATABASE, "SELECT permission FROM user_permissions");
     let done: Vec<_> = refused.iter().filter(|one| given.lines().any(|there| there == one.as_str())).collect();
     assert!(done.is_empty(), "refused and done: {done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_ends_for_want_of_room_for_its_log_has_all_when_it_is_back() {
+    let Some(server) = Own::start_with_log_on_disk().await else { return };
+    let mut world = World::over(server, "postgres").await;
+    let max = world.cluster.b.client().login("max").await;
+    let writer = Writer::start(&world.root);
+    world.server.disk().fill();
+    world.server.ended().await;
+    world.server.disk().clear();
+    world.server.resume().await;
+    world.writes().await;
+    world.all_decide(&max).await;
+    let acknowledged = writer.end().await;
+    all_are_there(&world.server, &acknowledged);
 }

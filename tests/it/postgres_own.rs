@@ -39,11 +39,22 @@ impl Own {
 
     /// The same with its tables on a small disk, if there can be one here; its log is elsewhere.
     pub(crate) async fn start_on_disk() -> Option<Self> {
+        Self::start_with_disk_over(|data, _| data).await
+    }
+
+    /// The same with its log on a small disk; its tables are elsewhere.
+    pub(crate) async fn start_with_log_on_disk() -> Option<Self> {
+        Self::start_with_disk_over(|_, log| log).await
+    }
+
+    async fn start_with_disk_over(which: for<'a> fn(&'a Path, &'a Path) -> &'a Path) -> Option<Self> {
         let mut own = Self::without_files();
         let log = own.folder().join("log");
         Self::owns(&log);
-        own.disk = Some(Disk::over(&own.data())?);
-        own.found(&["--waldir", log.to_str().unwrap()]);
+        own.disk = Some(Disk::over(which(&own.data(), &log))?);
+        own.found(&["--wal-segsize=1", "--waldir", log.to_str().unwrap()]);
+        // No file of the log is kept ready for longer than it has to be.
+        own.set(&["min_wal_size = 2MB"]);
         own.resume().await;
         Some(own)
     }
@@ -125,6 +136,13 @@ impl Own {
         };
         assert!(Command::new("kill").args([signal, &running.id().to_string()]).status().unwrap().success());
         running.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) {
+        let running = self.running.as_mut().expect("it runs");
+        until("the server ends", async || running.try_wait().unwrap()).await;
+        self.running = None;
     }
 
     /// A server that follows this one, running.

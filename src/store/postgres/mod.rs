@@ -80,7 +80,7 @@ impl PostgresStore {
         let place = Arc::new(Place::new(address, options.deadline)?);
         place.prepare(random).await?;
         let opened = Arc::new(AtomicU64::new(0));
-        let pen = ServerPen::new(Arc::clone(&place), Arc::clone(&opened))
+        let pen = ServerPen::new(Arc::clone(&place), Arc::clone(&opened), random)
             .map_err(|error| StoreError::Unusable(format!("no thread for the writer: {error}")))?;
         let readers = ArcSwap::from_pointee(place.readers(most));
         Ok(Self::start(Postgres { place, readers, tail: Mutex::default(), opened, most }, pen, options, clock))

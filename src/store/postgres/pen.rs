@@ -4,19 +4,20 @@
 //! before, and the order of `seq` is the order of commits, over all replicas. It is done without savepoints at first, for
 //! each is a trip to the server; where a statement fails, the batch is done once more with one around each job.
 //!
-//! A commit whose answer did not come may have been done. It is asked for by the transaction's number on another connection;
-//! where that cannot tell, because another server answers by now, nobody is told that it was done.
+//! A commit whose answer did not come may have been done. Each batch notes in its own transaction which one it is, and on
+//! another connection the database is asked for the last one that it has. Where it has not that one, and another server answers
+//! by now, nobody is told whether it was done.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Column as _, Row as _};
+use sqlx::{AssertSqlSafe, Column as _, Row as _};
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
 
-use crate::domain::{Epoch, Origin};
+use crate::domain::{Epoch, Origin, Random};
 use crate::store::StoreError;
 use crate::store::sql::failure::{Reach, reach};
 use crate::store::sql::statement::{Arg, Ask as _, OwnRow, Statements, args, get, parsed, statements};
@@ -31,21 +32,8 @@ const TRIES: u32 = 5;
 /// How often to ask what became of a commit.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
-/// What begins a batch. One message to the server.
-macro_rules! begin {
-    ($settings:literal) => {
-        concat!(
-            "BEGIN; ",
-            $settings,
-            "SELECT l.epoch, pg_current_xact_id()::text::bigint AS number, server.standby, server.system, server.timeline \
-                 FROM lock_log() l CROSS JOIN ",
-            server!()
-        )
-    };
-}
-const BEGIN: &str = begin!("");
-/// Where nothing must outlive a power cut, the disk is not waited for.
-const BEGIN_LIGHTLY: &str = begin!("SET LOCAL synchronous_commit = off; ");
+/// Before a batch of which nothing must outlive a power cut: the disk is not waited for.
+const LIGHTLY: &str = "SET LOCAL synchronous_commit = off; ";
 
 /// What writes into a database of PostgreSQL.
 pub(super) struct ServerPen {
@@ -54,6 +42,9 @@ pub(super) struct ServerPen {
     opened: Arc<AtomicU64>,
     runtime: Runtime,
     held: Option<Held>,
+    /// By what the database knows this process, and counts its batches.
+    writer: i64,
+    batches: i64,
 }
 
 struct Held {
@@ -64,7 +55,7 @@ struct Held {
 /// A transaction that was begun.
 struct Begun {
     epoch: Epoch,
-    number: i64,
+    batch: i64,
     server: Option<Server>,
 }
 
@@ -73,15 +64,16 @@ enum Fate {
     /// It was done; asked on this connection.
     Committed(Box<PgConnection>),
     Aborted,
-    /// Nobody can tell any more.
+    /// The server that answers does not have it, and is not the one that was asked to commit.
     Untold,
 }
 
 impl ServerPen {
-    pub(super) fn new(place: Arc<Place>, opened: Arc<AtomicU64>) -> std::io::Result<Self> {
+    pub(super) fn new(place: Arc<Place>, opened: Arc<AtomicU64>, random: &dyn Random) -> std::io::Result<Self> {
         // Its own, on the writer's thread: who writes waits for the server, and for nothing else.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { place, opened, runtime, held: None })
+        let writer = i64::from_le_bytes(random.bytes());
+        Ok(Self { place, opened, runtime, held: None, writer, batches: 0 })
     }
 
     /// Does something within the deadline.
@@ -101,10 +93,10 @@ impl ServerPen {
     /// Begins a transaction, and waits for the log's lock as long as somebody waits for a job. A connection that was lost
     /// while it was idle is replaced.
     fn begin(&mut self, held: &mut Held, batch: &mut Batch<'_>) -> Result<Begun, sqlx::Error> {
-        let sql = if batch.lasts() { BEGIN } else { BEGIN_LIGHTLY };
+        let settings = if batch.lasts() { "" } else { LIGHTLY };
         let mut fresh = false;
         loop {
-            match self.begin_once(held, sql) {
+            match self.begin_once(held, settings) {
                 Ok(begun) => {
                     let same = self.place.recognise(begun.server);
                     return same.map(|()| begun).map_err(|error| sqlx::Error::Configuration(error.into()));
@@ -127,10 +119,20 @@ impl ServerPen {
         }
     }
 
-    fn begin_once(&self, held: &mut Held, sql: &'static str) -> Result<Begun, sqlx::Error> {
+    /// One message to the server.
+    fn begin_once(&mut self, held: &mut Held, settings: &str) -> Result<Begun, sqlx::Error> {
+        self.batches += 1;
+        let (writer, batch) = (self.writer, self.batches);
+        let sql = format!(
+            concat!(
+                "BEGIN; {}SELECT b.epoch, server.standby, server.system, server.timeline FROM begin_batch({}, {}) b CROSS JOIN ",
+                server!()
+            ),
+            settings, writer, batch
+        );
         self.wait(async {
-            let row = sqlx::raw_sql(sql).fetch_one(&mut held.connection).await?;
-            Ok(Begun { epoch: parsed(&row, "epoch")?, number: get(&row, "number")?, server: Server::read(&row)? })
+            let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut held.connection).await?;
+            Ok(Begun { epoch: parsed(&row, "epoch")?, batch, server: Server::read(&row)? })
         })
     }
 
@@ -185,26 +187,24 @@ impl ServerPen {
 
     /// What became of that transaction. Asks as long as it is under way and no server answers.
     async fn committed(&self, begun: &Begun) -> Result<Fate, sqlx::Error> {
-        const STATUS: &str = concat!(
-            "SELECT server.standby, server.system, server.timeline, pg_xact_status($1::text::xid8) AS status FROM ",
+        const LAST: &str = concat!(
+            "SELECT server.standby, server.system, server.timeline, l.batch FROM last_batch($1) l CROSS JOIN ",
             server!()
         );
         loop {
             let asked = async {
                 let mut connection = self.place.connect(true).await?;
-                let row = connection.one(STATUS, args![begun.number.to_string()]).await?;
-                let (server, status) = (Server::read(&row)?, get::<Option<String>>(&row, "status")?);
-                Ok::<_, sqlx::Error>((server, status, connection))
+                // Answered when it is committed itself.
+                let row = connection.one(LAST, args![self.writer]).await?;
+                let (server, last) = (Server::read(&row)?, get::<Option<i64>>(&row, "batch")?);
+                Ok::<_, sqlx::Error>((server, last, connection))
             };
-            if let Ok((server, status, connection)) = asked.await {
-                // In another history the same number is another's.
-                let told = status.filter(|_| server == begun.server);
-                match told.as_deref() {
-                    Some("committed") => return Ok(Fate::Committed(Box::new(connection))),
-                    Some("aborted") => return Ok(Fate::Aborted),
-                    Some("in progress") => {}
-                    _ => return Ok(Fate::Untold),
-                }
+            if let Ok((server, last, connection)) = asked.await {
+                return Ok(match last {
+                    Some(last) if last == begun.batch => Fate::Committed(Box::new(connection)),
+                    _ if server == begun.server => Fate::Aborted,
+                    _ => Fate::Untold,
+                });
             }
             sleep(ASK_EVERY).await;
         }

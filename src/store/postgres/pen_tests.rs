@@ -2,44 +2,112 @@
 
 use super::*;
 use crate::runtime::SystemRandom;
-use crate::store::postgres::testing::{database, server};
+use crate::store::postgres::testing::{Database, database, server};
+
+/// A pen over a database of its own.
+struct Bench {
+    database: Database,
+    pen: ServerPen,
+    held: Held,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let database = database();
+        let place = Arc::new(Place::new(database.url(), Duration::from_secs(10)).unwrap());
+        let mut pen = ServerPen::new(Arc::clone(&place), Arc::default(), &SystemRandom).unwrap();
+        pen.runtime.block_on(place.prepare(&SystemRandom)).unwrap();
+        let held = pen.connect().unwrap();
+        Self { database, pen, held }
+    }
+
+    fn begin(&mut self) -> Begun {
+        self.pen.begin_once(&mut self.held, "").unwrap()
+    }
+
+    fn run(&mut self, statement: &'static str) {
+        let ran = query(statement, vec![]).execute(&mut self.held.connection);
+        self.pen.wait(async { ran.await.map(drop) }).unwrap();
+    }
+
+    fn fate(&self, begun: &Begun) -> Fate {
+        self.pen.wait(self.pen.committed(begun)).unwrap()
+    }
+
+    fn psql(&self, sql: &str) -> String {
+        server().psql(self.database.name(), sql).trim().to_owned()
+    }
+
+    /// Ends all its connections, as a server that goes down does.
+    fn cut(&self) {
+        let name = self.database.name();
+        let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        server().psql("postgres", &cut);
+    }
+}
 
 #[test]
 fn a_commit_that_was_not_answered_is_asked_for() {
-    let database = database();
-    let place = Arc::new(Place::new(database.url(), Duration::from_secs(10)).unwrap());
-    let mut pen = ServerPen::new(Arc::clone(&place), Arc::default()).unwrap();
-    pen.runtime.block_on(place.prepare(&SystemRandom)).unwrap();
-    let mut held = pen.connect().unwrap();
-    let mut begun = |pen: &ServerPen, end: &'static str| {
-        let begun = pen.begin_once(&mut held, BEGIN).unwrap();
-        pen.wait(async { query(end, vec![]).execute(&mut held.connection).await.map(drop) }).unwrap();
-        begun
+    let mut bench = Bench::new();
+    let undone = bench.begin();
+    bench.run("ROLLBACK");
+    assert!(matches!(bench.fate(&undone), Fate::Aborted), "it was not done, nor was any before it");
+    let done = bench.begin();
+    bench.run("COMMIT");
+    for _ in 0..2 {
+        assert!(matches!(bench.fate(&done), Fate::Committed(_)), "it was done, however often one asks");
+    }
+    let undone = bench.begin();
+    bench.run("ROLLBACK");
+    assert!(matches!(bench.fate(&undone), Fate::Aborted), "it was not, though the one before it was");
+    // A standby that has taken over has what it has; what it lacks, the former one may have acknowledged.
+    let elsewhere = |begun: &Begun| Begun { epoch: begun.epoch, batch: begun.batch, server: None };
+    assert!(matches!(bench.fate(&elsewhere(&done)), Fate::Committed(_)), "it is there");
+    assert!(matches!(bench.fate(&elsewhere(&undone)), Fate::Untold), "nobody can tell");
+}
+
+#[test]
+fn one_that_is_under_way_is_waited_for() {
+    let mut bench = Bench::new();
+    let begun = bench.begin();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let database = bench.database.name().to_owned();
+    let committing = async {
+        while server().psql(&database, waits).trim() == "0" {
+            tokio::task::yield_now().await;
+        }
+        query("COMMIT", vec![]).execute(&mut bench.held.connection).await.map(drop)
     };
-    let done = begun(&pen, "COMMIT");
-    assert!(matches!(pen.wait(pen.committed(&done)).unwrap(), Fate::Committed(_)), "it was done");
-    let undone = begun(&pen, "ROLLBACK");
-    assert!(matches!(pen.wait(pen.committed(&undone)).unwrap(), Fate::Aborted), "it was not");
-    // Another history has the same number for another transaction.
-    let elsewhere = Begun { server: None, ..done };
-    assert!(matches!(pen.wait(pen.committed(&elsewhere)).unwrap(), Fate::Untold), "nobody can tell");
+    let both = bench.pen.wait(async { tokio::try_join!(bench.pen.committed(&begun), committing) });
+    assert!(matches!(both.unwrap().0, Fate::Committed(_)));
 }
 
 #[test]
 fn a_commit_whose_connection_dies_before_it_is_not_done() {
-    let database = database();
-    let place = Arc::new(Place::new(database.url(), Duration::from_secs(10)).unwrap());
-    let mut pen = ServerPen::new(Arc::clone(&place), Arc::default()).unwrap();
-    pen.runtime.block_on(place.prepare(&SystemRandom)).unwrap();
-    let mut held = pen.connect().unwrap();
-    let begun = pen.begin_once(&mut held, BEGIN).unwrap();
-    let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'", database.name());
-    server().psql("postgres", &cut);
-    assert!(pen.end(&mut held, &begun).is_err());
+    let mut bench = Bench::new();
+    let begun = bench.begin();
+    bench.cut();
+    assert!(bench.pen.end(&mut bench.held, &begun).is_err());
     // And where it was done, but the answer went with the connection, it counts.
-    let mut held = pen.connect().unwrap();
-    let begun = pen.begin_once(&mut held, BEGIN).unwrap();
-    pen.wait(async { query("COMMIT", vec![]).execute(&mut held.connection).await.map(drop) }).unwrap();
-    server().psql("postgres", &cut);
-    pen.end(&mut held, &begun).unwrap();
+    bench.held = bench.pen.connect().unwrap();
+    let begun = bench.begin();
+    bench.run("COMMIT");
+    bench.cut();
+    bench.pen.end(&mut bench.held, &begun).unwrap();
+}
+
+#[test]
+fn who_has_not_written_for_long_is_forgotten() {
+    let mut bench = Bench::new();
+    let week = 7 * 86_400_000_i64;
+    bench.psql(&format!(
+        "INSERT INTO writers (id, batch, at) VALUES (1, 5, milliseconds() - {week} - 1), \
+         (2, 5, milliseconds() - {week} + 600000)"
+    ));
+    bench.begin();
+    bench.run("COMMIT");
+    let own = bench.pen.writer;
+    assert_eq!(bench.psql("SELECT count(*) FROM writers WHERE id = 1"), "0");
+    assert_eq!(bench.psql("SELECT count(*) FROM writers WHERE id = 2"), "1");
+    assert_eq!(bench.psql(&format!("SELECT batch FROM writers WHERE id = {own}")), "1");
 }

@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_schema.sql"),
     include_str!("../../../migrations/postgres/0002_audit.sql"),
     include_str!("../../../migrations/postgres/0003_operate.sql"),
+    include_str!("../../../migrations/postgres/0004_writers.sql"),
 ];
 /// The lock of whoever migrates ("prmc"), so that several may start at once.
 const MIGRATING: i64 = 0x7072_6d63;
