@@ -13,6 +13,7 @@ mod rollcall;
 mod secrets;
 pub mod state;
 mod task;
+mod trouble;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,7 @@ pub use secrets::Secrets;
 pub use task::{FeedSettings, FeedTask};
 
 use crate::domain::{Applied, Boottime, Clock, Stamp, Version};
+use trouble::Trouble;
 
 /// Why a version was not reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +67,15 @@ struct Shared {
     advanced: watch::Sender<Stamp>,
     /// The begin and the head of the last good read of the tail.
     tail: watch::Sender<(Boottime, Stamp)>,
+    troubles: Troubles,
+}
+
+/// What its task may fail at again and again.
+#[derive(Default)]
+struct Troubles {
+    reading: Trouble,
+    reopening: Trouble,
+    beginning: Trouble,
 }
 
 impl Feed {
@@ -80,6 +91,7 @@ impl Feed {
                 wake: Notify::new(),
                 advanced: watch::channel(stamp).0,
                 tail: watch::channel((Boottime::default(), stamp)).0,
+                troubles: Troubles::default(),
             }),
         }
     }

@@ -149,7 +149,9 @@ impl FeedTask {
                     return Some(State::new(epoch, start));
                 }
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "cannot read the log yet");
+                    if let Some(times) = self.shared().troubles.reading.again() {
+                        tracing::error!(error = &error as &dyn std::error::Error, times, "cannot read the log yet");
+                    }
                     if let StoreError::Replaced(_) = error {
                         self.reopen().await;
                     }
@@ -207,7 +209,10 @@ impl FeedTask {
             Ok(page) => page,
             Err(error) => {
                 metrics::counter!("permcast_tail_errors_total").increment(1);
-                tracing::warn!(error = &error as &dyn std::error::Error, lag = ?self.feed.lag(), "cannot read the log");
+                if let Some(times) = self.shared().troubles.reading.again() {
+                    let lag = self.feed.lag();
+                    tracing::warn!(error = &error as &dyn std::error::Error, ?lag, times, "cannot read the log");
+                }
                 if let StoreError::Replaced(_) = error {
                     self.reopen().await;
                 }
@@ -221,6 +226,9 @@ impl FeedTask {
         let Question { known, begun, .. } = reading.question;
         match state.on_tail(page, reading.question) {
             Verdict::Go(plan) => {
+                if let Some(failures) = self.shared().troubles.reading.over() {
+                    tracing::info!(failures, "the log is read again");
+                }
                 let mut soon = Instant::now() + self.settings.poll_interval;
                 let usual = soon;
                 let generation = self.shared().applied.generation();
@@ -240,7 +248,9 @@ impl FeedTask {
             // What was made in it since, it does not know: as if more had been seen of it than it holds.
             Verdict::NewEpoch(epoch) if self.shared().applied.has_lived(epoch) => {
                 metrics::counter!("permcast_log_taken_back_total").increment(1);
-                tracing::error!(%epoch, "the database was taken back to an epoch that was over");
+                if let Some(times) = self.shared().troubles.reading.again() {
+                    tracing::error!(%epoch, times, "the database was taken back to an epoch that was over");
+                }
                 self.reopen().await;
                 self.begin_anew(epoch, None).await
             }
@@ -256,14 +266,20 @@ impl FeedTask {
             }
             Verdict::Behind => {
                 metrics::counter!("permcast_log_behind_total").increment(1);
-                tracing::error!(%head, %known, "the log ends before what a token or another replica has shown: this is an older copy, \
-                     and is not decided from; where it was put there on purpose, make a backup of it and restore that");
+                if let Some(times) = self.shared().troubles.reading.again() {
+                    tracing::error!(%head, %known, times, "the log ends before what a token or another replica has shown: this is an \
+                         older copy, and is not decided from; where it was put there on purpose, make a backup of it and \
+                         restore that");
+                }
                 self.reopen().await;
                 Next::Within(RETRY_AFTER)
             }
             Verdict::TakenBack(seen) => {
                 metrics::counter!("permcast_log_taken_back_total").increment(1);
-                tracing::error!(%head, seen = %seen.seq, "the database was taken back: what was read from it or committed to it is gone");
+                if let Some(times) = self.shared().troubles.reading.again() {
+                    tracing::error!(%head, seen = %seen.seq, times, "the database was taken back: what was read from it or committed \
+                         to it is gone");
+                }
                 self.reopen().await;
                 self.begin_anew(state.epoch(), Some(&seen)).await
             }
@@ -272,23 +288,33 @@ impl FeedTask {
 
     /// Nothing of the epoch can be told from what was lost of it, so it ends.
     async fn begin_anew(&self, epoch: Epoch, seen: Option<&Change>) -> Next {
-        let anew = Epoch::from_random(self.random.bytes());
+        let (anew, trouble) = (Epoch::from_random(self.random.bytes()), &self.shared().troubles.beginning);
         match self.store.begin_anew(epoch, seen, anew).await {
-            Ok(true) => {
-                tracing::warn!(%anew, "a new epoch has begun, and all sessions are over");
+            Ok(begun) => {
+                trouble.over();
+                if begun {
+                    tracing::warn!(%anew, "a new epoch has begun, and all sessions are over");
+                }
                 Next::Within(Duration::ZERO)
             }
-            Ok(false) => Next::Within(Duration::ZERO),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot begin a new epoch yet");
+                if let Some(times) = trouble.again() {
+                    tracing::error!(error = &error as &dyn std::error::Error, times, "cannot begin a new epoch yet");
+                }
                 Next::Within(RETRY_AFTER)
             }
         }
     }
 
     async fn reopen(&self) {
-        if let Err(error) = self.store.reopen().await {
-            tracing::error!(error = &error as &dyn std::error::Error, "cannot open the database anew");
+        let trouble = &self.shared().troubles.reopening;
+        match self.store.reopen().await {
+            Ok(()) => drop(trouble.over()),
+            Err(error) => {
+                if let Some(times) = trouble.again() {
+                    tracing::error!(error = &error as &dyn std::error::Error, times, "cannot open the database anew");
+                }
+            }
         }
     }
 
