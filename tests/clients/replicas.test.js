@@ -3,7 +3,10 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { PermcastClient } from '../../sdk/js/dist/index.js';
-import { PASSWORD, startCluster } from './replicas.js';
+import { OPERATOR } from '../replica.mjs';
+import { startCluster } from './replicas.js';
+
+const { password } = OPERATOR;
 
 const CLIENTS = 16;
 /** A replica that is gone is noticed by the end of its connections; then a backoff of half a second, and some luck. */
@@ -34,7 +37,7 @@ test('clients follow their permissions while replicas are restarted and killed',
     await cluster.stop();
   });
 
-  await root.signIn({ username: 'root', password: PASSWORD });
+  await root.signIn(OPERATOR);
   const users = '/v1/tenants/default/users';
   const role = '/v1/tenants/default/roles/reader';
   /** The administrator's own connection may break with its replica: what he asks for may be asked for twice. */
@@ -54,14 +57,14 @@ test('clients follow their permissions while replicas are restarted and killed',
   const wronged = [];
   for (let number = 0; number < CLIENTS; number++) {
     const id = `user-${number}`;
-    await change('POST', users, { id, password: PASSWORD });
+    await change('POST', users, { id, password });
     await change('PUT', `${users}/${id}/roles/reader`);
     const client = new PermcastClient({ baseUrl: cluster.base });
     client.onChange((state) => {
       if (state.status !== 'signed_in') wronged.push(`${id} is ${JSON.stringify(state)}`);
       else if (!state.permissions.includes('a:read')) wronged.push(`${id} lost a permission that nobody took`);
     });
-    await client.signIn({ username: id, password: PASSWORD });
+    await client.signIn({ username: id, password });
     wronged.length = 0;
     clients.push(client);
   }
