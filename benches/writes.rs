@@ -78,6 +78,18 @@ struct Measured {
 }
 
 impl Measured {
+    /// All that was measured side by side.
+    async fn of(
+        begun: Instant,
+        mut tasks: tokio::task::JoinSet<Histogram<u64>>,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut times = Histogram::new(3)?;
+        while let Some(own) = tasks.join_next().await {
+            times.add(own?)?;
+        }
+        Ok(Self { times, took: begun.elapsed() })
+    }
+
     fn rate(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
         let writes = self.times.len() as f64;
@@ -139,11 +151,7 @@ async fn rows_side_by_side(
             times
         });
     }
-    let mut times = Histogram::new(3)?;
-    while let Some(own) = tasks.join_next().await {
-        times.add(own?)?;
-    }
-    Ok(Measured { times, took: begun.elapsed() })
+    Measured::of(begun, tasks).await
 }
 
 async fn company(url: &str) -> Result<Arc<dyn Store>, Box<dyn std::error::Error>> {
@@ -240,11 +248,7 @@ async fn administrators(
             times
         });
     }
-    let mut times = Histogram::new(3)?;
-    while let Some(own) = tasks.join_next().await {
-        times.add(own?)?;
-    }
-    Ok(Measured { times, took: begun.elapsed() })
+    Measured::of(begun, tasks).await
 }
 
 /// Where administrators write, and as whom.
@@ -301,9 +305,5 @@ async fn through_rest(rest: &Rest, writers: usize, period: Duration) -> Result<M
             times
         });
     }
-    let mut times = Histogram::new(3)?;
-    while let Some(own) = tasks.join_next().await {
-        times.add(own?)?;
-    }
-    Ok(Measured { times, took: begun.elapsed() })
+    Measured::of(begun, tasks).await
 }

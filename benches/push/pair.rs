@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::ask::{Ask, Opened, Stand, Tokens, Told};
+use super::ask::{Ask, Opened, Speech, Stand, Tokens, Told};
 use super::clock::{millis, now};
 use super::load;
 use super::process::{Process, Worker};
@@ -23,6 +23,11 @@ fn number(count: usize) -> f64 {
     f64::from(u32::try_from(count).expect("connections of one machine"))
 }
 
+/// All of them, each to the first of these that answers; `spread`: to one after the other of these.
+fn opening(speech: Speech, servers: Vec<SocketAddr>, spread: bool, count: usize) -> Ask {
+    Ask::Open { speech, servers, spread, from: 0, count, per_second: Some(4_000), in_flight: 1_500, within_ms: 60_000 }
+}
+
 /// Half of the connections at each, a process of clients for each.
 pub async fn wide(connections: usize) -> Row {
     let place = Place::new();
@@ -33,17 +38,7 @@ pub async fn wide(connections: usize) -> Row {
     let before = a.process.memory() + b.memory();
     let mut welcome = 0;
     for (worker, server) in workers.iter_mut().zip([a.process.address, b.address]) {
-        let ask = Ask::Open {
-            speech: a.speech,
-            servers: vec![server],
-            spread: false,
-            from: 0,
-            count: half,
-            per_second: Some(4_000),
-            in_flight: 1_500,
-            within_ms: 60_000,
-        };
-        welcome += worker.ask::<Opened>(&ask).await.welcomed_at.len();
+        welcome += worker.ask::<Opened>(&opening(a.speech, vec![server], false, half)).await.welcomed_at.len();
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = a.process.memory() + b.memory();
@@ -73,17 +68,8 @@ pub async fn death(connections: usize) -> Row {
     let place = Place::new();
     let (_nats, mut a, b) = both(&place, connections).await;
     let mut worker = Worker::with(&place.tokens()).await;
-    let ask = Ask::Open {
-        speech: a.speech,
-        servers: vec![a.process.address, b.address],
-        spread: false,
-        from: 0,
-        count: connections,
-        per_second: Some(4_000),
-        in_flight: 1_500,
-        within_ms: 60_000,
-    };
-    worker.ask::<Opened>(&ask).await;
+    let servers = vec![a.process.address, b.address];
+    worker.ask::<Opened>(&opening(a.speech, servers, false, connections)).await;
     let begun = now();
     a.process.kill().await;
     // From now on the other one answers.
@@ -118,17 +104,7 @@ pub async fn rolling(connections: usize, place: Place, name: &'static str) -> Ro
     let servers = vec![a.address, b.address, c.address];
     let subject = Subject::seeded(c, &place, connections).await;
     let mut worker = Worker::with(&place.tokens()).await;
-    let ask = Ask::Open {
-        speech: subject.speech,
-        servers: servers.clone(),
-        spread: true,
-        from: 0,
-        count: connections,
-        per_second: Some(4_000),
-        in_flight: 1_500,
-        within_ms: 60_000,
-    };
-    worker.ask::<Opened>(&ask).await;
+    worker.ask::<Opened>(&opening(subject.speech, servers.clone(), true, connections)).await;
     let tokens: Vec<Tokens> = serde_json::from_slice(&std::fs::read(place.tokens()).unwrap()).unwrap();
     let balancer = Balancer::new(servers);
     let (over, mut asking) = (tokio_util::sync::CancellationToken::new(), tokio::task::JoinSet::new());
