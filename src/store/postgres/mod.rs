@@ -220,3 +220,5 @@ mod shell_tests;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trips_tests;
