@@ -52,6 +52,10 @@ pub const FLOOR_ENTRIES_MAX: usize = 2_000_000;
 /// Rows of one read of the log's tail: bounds its memory and the time that it holds the feed.
 pub const TAIL_PAGE_ROWS: u32 = 10_000;
 
+/// Grants that are deleted at once because their time is over, of roles and of permissions each: bounds how long others wait to
+/// write when thousands end in one moment.
+pub const EXPIRED_AT_ONCE: u32 = 500;
+
 /// Permissions of one role, inclusions of one role, direct grants of one user.
 pub const GRANTS_MAX: usize = 1000;
 

@@ -371,7 +371,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Does all operations in order, or none. Rights and the rules of the whole are checked under the writer's lock.
     async fn write(&self, unit: Unit) -> Result<Written, WriteError>;
-    /// Deletes the grants whose time has come. Idempotent.
+    /// Deletes the grants whose time has come, at most [`EXPIRED_AT_ONCE`](crate::domain::limits::EXPIRED_AT_ONCE) of roles and
+    /// of permissions: where there were any, there may be more. Idempotent.
     async fn delete_expired(&self) -> Result<Written, StoreError>;
     /// The earliest time at which a grant, a lockdown or a previous key is over.
     async fn next_expiry(&self) -> Result<Option<Timestamp>, StoreError>;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::limits::EXPIRED_AT_ONCE;
 use crate::domain::operation::Resource;
 use crate::domain::rules::Refusal;
 
@@ -98,6 +99,21 @@ pub(crate) async fn each_user_whose_grants_are_over_is_a_row(bench: Bench) {
     let mut rows = bench.expire().await;
     rows.sort();
     assert_eq!(rows, ["user acme/yan changed", "user default/ben changed", "user default/cleo changed"]);
+}
+
+pub(crate) async fn what_is_over_goes_in_portions(bench: Bench) {
+    company(&bench).await;
+    let soon = Some(bench.after(Duration::from_secs(1)));
+    let names: Vec<String> = (0..EXPIRED_AT_ONCE + 50).map(|n| format!("p{n}")).collect();
+    for chunk in names.chunks(250) {
+        bench.does(chunk.iter().map(|name| permit_until("cleo", name, soon))).await;
+    }
+    bench.pass(Duration::from_secs(1));
+    for left in [soon, None] {
+        assert_eq!(bench.expire().await, ["user default/cleo changed"]);
+        assert_eq!(bench.store.next_expiry().await.unwrap(), left);
+    }
+    assert!(bench.expire().await.is_empty());
 }
 
 pub(crate) async fn a_user_has_room_for_so_many(bench: Bench) {

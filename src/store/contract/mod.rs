@@ -69,6 +69,7 @@ macro_rules! contract_suite {
                 grants_are_listed_roles_first
                 a_grant_past_its_time_gives_nothing
                 each_user_whose_grants_are_over_is_a_row
+                what_is_over_goes_in_portions
                 a_user_has_room_for_so_many
             ;
             rights:

@@ -1,5 +1,6 @@
 //! A unit: operations done together or not at all.
 
+use crate::domain::limits::EXPIRED_AT_ONCE;
 use crate::domain::operation::Operation;
 use crate::domain::rules::{Refusal, Rights};
 use crate::domain::{Actor, Change, Seq, Unit};
@@ -220,7 +221,7 @@ fn decide(
     }
 }
 
-/// Deletes what is over.
+/// Deletes what is over, so much at once.
 pub(in crate::store) struct DeleteExpired;
 
 impl Work for DeleteExpired {
@@ -231,13 +232,15 @@ impl Work for DeleteExpired {
         let now = transaction.now;
         let script = Script {
             sql: operation!(
-                "DELETE FROM user_roles WHERE expires_at <= $5",
-                "DELETE FROM user_permissions WHERE expires_at <= $5",
+                "DELETE FROM user_roles WHERE (\"user\", role) IN ( \
+                     SELECT \"user\", role FROM user_roles WHERE expires_at <= $5 ORDER BY expires_at LIMIT $7)",
+                "DELETE FROM user_permissions WHERE (\"user\", permission) IN ( \
+                     SELECT \"user\", permission FROM user_permissions WHERE expires_at <= $5 ORDER BY expires_at LIMIT $7)",
                 "DELETE FROM lockdown WHERE until <= $5",
                 "UPDATE keys SET state = 'retired' WHERE state = 'previous' AND retire_at <= $5",
                 "DELETE FROM departed WHERE left_at <= $6"
             ),
-            args: args![now, now.millis().saturating_sub(rest)],
+            args: args![now, now.millis().saturating_sub(rest), i64::from(EXPIRED_AT_ONCE)],
             summary: None,
         };
         let changes = transaction.operate(&Actor::System("system"), script)?;

@@ -1,5 +1,6 @@
 //! What passes by itself: refresh tokens that follow one another, and what is over when its time has come.
 
+use crate::domain::limits::EXPIRED_AT_ONCE;
 use crate::domain::{Effect, SessionId, Target};
 use crate::store::{KeyState, LiveSession, Rotation, TokenDigest};
 
@@ -48,11 +49,13 @@ impl Transaction<'_> {
     pub(in super::super) fn delete_expired(&mut self) {
         let now = self.now;
         let mut targets = Vec::new();
+        let (mut roles, mut grants) = (EXPIRED_AT_ONCE, EXPIRED_AT_ONCE);
+        let stays = |at, room: &mut u32| holds(at, now) || take_one(room).is_none();
         for (name, tenant) in &mut self.state.tenants {
             for (id, user) in &mut tenant.users {
                 let before = user.roles.len() + user.grants.len();
-                user.roles.retain(|_, at| holds(*at, now));
-                user.grants.retain(|_, at| holds(*at, now));
+                user.roles.retain(|_, at| stays(*at, &mut roles));
+                user.grants.retain(|_, at| stays(*at, &mut grants));
                 if user.roles.len() + user.grants.len() < before {
                     targets.push(Target::User { tenant: name.clone(), user: id.clone() });
                 }
@@ -75,4 +78,10 @@ impl Transaction<'_> {
             self.log(target, Effect::Changed);
         }
     }
+}
+
+/// One less.
+fn take_one(room: &mut u32) -> Option<()> {
+    *room = room.checked_sub(1)?;
+    Some(())
 }
