@@ -77,6 +77,8 @@ impl Page {
     }
 
     pub(in crate::store) fn end(mut self, after: Seq) -> TailPage {
+        // Where parts of a statement are put together, no order is promised. As a rule this finds nothing to do.
+        self.0.changes.sort_by_key(|change| change.seq);
         self.0.complete = self.0.changes.last().map_or(after, |last| last.seq) >= self.0.head;
         self.0
     }
