@@ -73,7 +73,7 @@ impl Database {
             Self::File(_) => format!("BEGIN IMMEDIATE; {HEAD}; {statements}; {HEAD}; COMMIT;"),
             // In one crossing; what a shell writes is numbered as if it committed there.
             Self::Server(_) => format!(
-                "BEGIN; SELECT seq FROM counter FOR UPDATE; DO $all$ BEGIN {statements}; END $all$; \
+                "BEGIN; SELECT 1 FROM counter FOR UPDATE; DO $all$ BEGIN {statements}; END $all$; \
                  SET CONSTRAINTS ALL IMMEDIATE; {HEAD}; COMMIT;"
             ),
         };

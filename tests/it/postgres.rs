@@ -38,6 +38,35 @@ impl World {
     }
 }
 
+/// What docs/deploy.md has the owner say for a user who is given rows and nothing else.
+fn rights(owner: &str, app: &str) -> String {
+    let page = include_str!("../../docs/deploy.md");
+    let said = page.split("```").find(|block| block.contains("ALTER DEFAULT PRIVILEGES")).unwrap();
+    said.strip_prefix("sql\n").unwrap().replace("permcast_owner", owner).replace("permcast_app", app)
+}
+
+#[tokio::test]
+async fn who_may_only_read_and_write_rows_can_serve() {
+    let database = database();
+    let [owner, app] = ["owner", "app"].map(|role| format!("{role}_of_{}", database.name()));
+    let psql = |sql: &str| server().psql(database.name(), sql);
+    psql(&format!("CREATE ROLE {owner} LOGIN; CREATE ROLE {app} LOGIN; GRANT CREATE ON SCHEMA public TO {owner}"));
+    psql(&rights(&owner, &app));
+    let url = |user: &str| database.url().replace("postgres@", &format!("{user}@"));
+    let folder = tempfile::tempdir().unwrap();
+    let mut migrating = operation(&folder.path().join("none.db"), &["migrate"]);
+    let migrated = migrating.env(URL, url(&owner)).output().unwrap();
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    let cluster = Cluster::start_by([None, None], &[(URL, &url(&app))]).await;
+    let (root, _) = company(&cluster).await;
+    let ben = cluster.a.client().login("ben").await;
+    root.delete("/v1/tenants/default/users/ben/roles/editor").await.ok();
+    root.delete("/v1/tenants/default/users/ben").await.ok();
+    assert_eq!(cluster.a.client().with(&ben).get("/v1/me").await.status, 401);
+    let making = server().psql(database.name(), &format!("SELECT has_schema_privilege('{app}', 'public', 'CREATE')"));
+    assert_eq!(making.trim(), "f", "it may make nothing");
+}
+
 #[tokio::test]
 async fn a_change_reaches_the_clients_of_the_other_replica() {
     let world = World::start(true).await;

@@ -237,6 +237,32 @@ async fn a_standby_that_has_all_takes_over_within_the_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_to_a_host_that_died_without_a_word_are_let_go_when_another_takes_over() {
+    let mut world = World::start(&[]).await;
+    let standby = world.server.standby(&[]).await;
+    let max = world.cluster.b.client().login("max").await;
+    world.server.followed().await;
+    // Each connection of each pool is open, and is asked again as soon as somebody signs in.
+    for replica in [&world.cluster.a, &world.cluster.b] {
+        let client = replica.client();
+        futures_util::future::join_all((0..8).map(|_| client.login("max"))).await;
+    }
+    world.server.followed().await;
+    world.way.half_open();
+    world.way.lead_to(&standby.address());
+    world.server.stop(Stop::Immediate);
+    standby.promote();
+    for replica in [&world.cluster.a, &world.cluster.b] {
+        let client = replica.client().with(&max);
+        until("the bound is passed", async || (client.get("/v1/me").await.status == 503).then_some(())).await;
+    }
+    world.all_decide(&max).await;
+    for replica in [&world.cluster.a, &world.cluster.b] {
+        replica.client().login("ben").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_standby_that_lacks_what_was_acknowledged_begins_another_epoch() {
     let mut world = World::start(&[]).await;
     let mut standby = world.server.standby(&[]).await;

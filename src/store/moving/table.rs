@@ -2,7 +2,7 @@
 
 /// Tables that say nothing beyond the moment, or that each engine keeps in its own way.
 pub(super) const OWN: &[&str] =
-    &["meta", "counter", "unnumbered", "audit_unnumbered", "permcast_schema", "retention", "replicas", "writers"];
+    &["meta", "counter", "unnumbered", "audit_unnumbered", "permcast_schema", "retention", "replicas", "batches"];
 
 /// A table.
 pub(super) struct Table {

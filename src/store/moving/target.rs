@@ -55,8 +55,9 @@ const TRIGGERS_ON: &str = "DO $$ DECLARE found record; BEGIN \
          WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r' AND NOT t.tgisinternal LOOP \
          EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', found.relation, found.tgname); \
      END LOOP; END $$";
-/// Keys and bytes are written as they are read here; and where nothing is known of a table yet, its key is still the way.
-const SETTINGS: &str = "SET standard_conforming_strings = on; SET bytea_output = hex; \
+/// Keys and bytes are written as they are read here; where nothing is known of a table yet, its key is still the way; and what
+/// vacuums the tables is waited for until it gives way, which it does after a second (`deadlock_timeout`).
+const SETTINGS: &str = "SET standard_conforming_strings = on; SET bytea_output = hex; SET lock_timeout = '4s'; \
      SET enable_seqscan = off; SET enable_bitmapscan = off";
 
 /// Makes a database ready for what has this epoch. `marked`: the source says that it was moved here.
@@ -68,7 +69,7 @@ pub(super) async fn take(
     deadline: Duration,
     random: &dyn Random,
 ) -> Result<Taken, StoreError> {
-    const STANDING: &str = "SELECT l.epoch, (SELECT seq FROM counter) AS seq FROM lock_log() l";
+    const STANDING: &str = "SELECT l.epoch, (SELECT COALESCE(MAX(seq), 0) FROM changes) AS seq FROM lock_log() l";
     let mut connection = postgres::for_a_move(address, deadline, random).await?;
     let mark = mark(epoch, Epoch::from_random(random.bytes()));
     let taking = async {
@@ -212,9 +213,6 @@ impl Target {
                 .execute(&mut *target)
                 .await?;
             sqlx::query("SELECT setval('numbers', $1)").bind(counts.last_no).execute(&mut *target).await?;
-            sqlx::query("UPDATE counter SET seq = (SELECT COALESCE(MAX(seq), 0) FROM changes)")
-                .execute(&mut *target)
-                .await?;
             sqlx::raw_sql(TRIGGERS_ON).execute(&mut *target).await?;
             Ok(Some(transaction))
         };

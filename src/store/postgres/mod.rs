@@ -59,13 +59,22 @@ pub(super) async fn for_a_move(
 /// The server and the connections to it.
 pub struct Postgres {
     place: Arc<Place>,
-    readers: ArcSwap<PgPool>,
+    readers: ArcSwap<Readers>,
     /// The connection that the tail is read on. Whoever reads takes it out, so that one which is given up midway is gone.
     tail: Mutex<Option<PgConnection>>,
     /// Counts how often the database was opened anew: by it the writer knows that it must, too.
     opened: Arc<AtomicU64>,
     /// Connections for reading at most.
     most: u32,
+}
+
+/// Connections for reading.
+struct Readers {
+    pool: PgPool,
+    /// What the count of openings was.
+    opened: u64,
+    /// How often the place had shown another server.
+    turns: u64,
 }
 
 impl PostgresStore {
@@ -82,7 +91,8 @@ impl PostgresStore {
         let opened = Arc::new(AtomicU64::new(0));
         let pen = ServerPen::new(Arc::clone(&place), Arc::clone(&opened), random)
             .map_err(|error| StoreError::Unusable(format!("no thread for the writer: {error}")))?;
-        let readers = ArcSwap::from_pointee(place.readers(most));
+        let readers = Readers { pool: place.readers(most), opened: 0, turns: place.turns() };
+        let readers = ArcSwap::from_pointee(readers);
         Ok(Self::start(Postgres { place, readers, tail: Mutex::default(), opened, most }, pen, options, clock))
     }
 }
@@ -123,13 +133,22 @@ impl PostgresStore {
     }
 }
 
+impl Postgres {
+    /// Has reads and writes go to connections that are made from now on; gives those that reads went to.
+    fn turn(&self, turns: u64) -> Arc<Readers> {
+        let opened = self.opened.fetch_add(1, Ordering::AcqRel) + 1;
+        self.readers.swap(Arc::new(Readers { pool: self.place.readers(self.most), opened, turns }))
+    }
+}
+
 impl Engine for Postgres {
     type Readers = PgPool;
     type Snapshot = Transaction<'static, Sql>;
-    type Opened = ();
+    type Opened = u64;
 
-    fn readers(&self) -> (PgPool, ()) {
-        (PgPool::clone(&self.readers.load()), ())
+    fn readers(&self) -> (PgPool, u64) {
+        let readers = self.readers.load();
+        (readers.pool.clone(), readers.opened)
     }
 
     async fn snapshot(readers: PgPool) -> Result<Self::Snapshot, sqlx::Error> {
@@ -141,8 +160,16 @@ impl Engine for Postgres {
         }
     }
 
-    fn check(&self, (): ()) -> Result<(), StoreError> {
+    fn check(&self, _: u64) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn suspect(&self, opened: u64) {
+        // One that answers no more is waited for again as it goes back to its pool, for as long as TCP has patience.
+        let readers = self.readers.load();
+        if readers.opened == opened {
+            drop(self.turn(readers.turns));
+        }
     }
 
     async fn tail(&self, after: Seq, anchors: [Seq; 2]) -> Result<TailPage, StoreError> {
@@ -165,6 +192,11 @@ impl Engine for Postgres {
         let (server, page) = read.map_err(refined(DOING))?;
         self.place.recognise(server)?;
         *held = Some(connection);
+        // Another server has taken over: what leads to the one before is let go, and not found out one by one.
+        let turns = self.place.turns();
+        if self.readers.load().turns != turns {
+            drop(self.turn(turns));
+        }
         Ok(page)
     }
 
@@ -194,10 +226,9 @@ impl Engine for Postgres {
         const DOING: &str = "opening the database";
         // Where nothing answers, what is open stays.
         let connection = self.place.in_time(DOING, self.place.connect(false)).await?;
-        self.opened.fetch_add(1, Ordering::AcqRel);
         *self.tail.lock().await = Some(connection);
-        let old = self.readers.swap(Arc::new(self.place.readers(self.most)));
-        let closed = timeout(self.place.deadline, old.close()).await;
+        let old = self.turn(self.place.turns());
+        let closed = timeout(self.place.deadline, old.pool.close()).await;
         closed.map_err(|_| StoreError::Unavailable { doing: "closing the old connections", source: None })
     }
 
@@ -208,12 +239,14 @@ impl Engine for Postgres {
 
     async fn close(&self) {
         drop(self.tail.lock().await.take());
-        self.readers.load().close().await;
+        self.readers.load().pool.close().await;
     }
 }
 
 #[cfg(test)]
 mod order_tests;
+#[cfg(test)]
+mod relay;
 #[cfg(test)]
 mod shell_tests;
 #[cfg(test)]

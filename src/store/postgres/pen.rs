@@ -4,15 +4,16 @@
 //! before, and the order of `seq` is the order of commits, over all replicas. It is done without savepoints at first, for
 //! each is a trip to the server; where a statement fails, the batch is done once more with one around each job.
 //!
-//! A commit whose answer did not come may have been done. Each batch notes in its own transaction which one it is, and on
-//! another connection the database is asked for the last one that it has. Where it has not that one, and another server answers
-//! by now, nobody is told whether it was done.
+//! A commit whose answer did not come may have been done. Each batch notes in its own transaction that it was, and on another
+//! connection the database is asked for that note. Where there is none, and another server answers by now, nobody is told
+//! whether it was done.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgConnection, PgDatabaseError, PgRow, PgSeverity};
 use sqlx::{AssertSqlSafe, Column as _, Row as _};
 use tokio::runtime::Runtime;
 use tokio::time::{sleep, timeout};
@@ -31,6 +32,8 @@ use super::script::script;
 const TRIES: u32 = 5;
 /// How often to ask what became of a commit.
 const ASK_EVERY: Duration = Duration::from_millis(20);
+/// Deadlines that one operation may take of which the server says that it is at it: enough for what a million rows hang on.
+const LONGEST: u32 = 24;
 
 /// Before a batch of which nothing must outlive a power cut: the disk is not waited for.
 const LIGHTLY: &str = "SET LOCAL synchronous_commit = off; ";
@@ -57,6 +60,8 @@ struct Begun {
     epoch: Epoch,
     batch: i64,
     server: Option<Server>,
+    /// The server's process for this connection.
+    process: i64,
 }
 
 /// What became of a transaction whose commit was not answered.
@@ -125,14 +130,15 @@ impl ServerPen {
         let (writer, batch) = (self.writer, self.batches);
         let sql = format!(
             concat!(
-                "BEGIN; {}SELECT b.epoch, server.standby, server.system, server.timeline FROM begin_batch({}, {}) b CROSS JOIN ",
+                "BEGIN ISOLATION LEVEL READ COMMITTED; {}SELECT b.epoch, pg_backend_pid()::bigint AS process, server.standby, server.system, server.timeline FROM begin_batch({}, {}) b CROSS JOIN ",
                 server!()
             ),
             settings, writer, batch
         );
         self.wait(async {
             let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut held.connection).await?;
-            Ok(Begun { epoch: parsed(&row, "epoch")?, batch, server: Server::read(&row)? })
+            let (epoch, process) = (parsed(&row, "epoch")?, get(&row, "process")?);
+            Ok(Begun { epoch, batch, server: Server::read(&row)?, process })
         })
     }
 
@@ -145,8 +151,12 @@ impl ServerPen {
         let mut tries = TRIES;
         loop {
             let begun = self.begin(held, batch).map_err(refined("waiting for the log's lock"))?;
-            let mut asked =
-                Asked { runtime: &self.runtime, deadline: self.place.deadline, connection: &mut held.connection };
+            let mut asked = Asked {
+                runtime: &self.runtime,
+                place: &self.place,
+                process: begun.process,
+                connection: &mut held.connection,
+            };
             let error = match batch.run(&mut asked, begun.epoch, guard) {
                 Ok(changes) => match self.end(held, &begun) {
                     Ok(()) => return Ok(Committed { epoch: begun.epoch, changes, others: false }),
@@ -187,23 +197,23 @@ impl ServerPen {
 
     /// What became of that transaction. Asks as long as it is under way and no server answers.
     async fn committed(&self, begun: &Begun) -> Result<Fate, sqlx::Error> {
-        const LAST: &str = concat!(
-            "SELECT server.standby, server.system, server.timeline, l.batch FROM last_batch($1) l CROSS JOIN ",
+        const FIND: &str = concat!(
+            "SELECT server.standby, server.system, server.timeline, b.done FROM find_batch($1, $2) b CROSS JOIN ",
             server!()
         );
         loop {
             let asked = async {
                 let mut connection = self.place.connect(true).await?;
                 // Answered when it is committed itself.
-                let row = connection.one(LAST, args![self.writer]).await?;
-                let (server, last) = (Server::read(&row)?, get::<Option<i64>>(&row, "batch")?);
-                Ok::<_, sqlx::Error>((server, last, connection))
+                let row = connection.one(FIND, args![self.writer, begun.batch]).await?;
+                let (server, found) = (Server::read(&row)?, get::<bool>(&row, "done")?);
+                Ok::<_, sqlx::Error>((server, found, connection))
             };
-            if let Ok((server, last, connection)) = asked.await {
-                return Ok(match last {
-                    Some(last) if last == begun.batch => Fate::Committed(Box::new(connection)),
-                    _ if server == begun.server => Fate::Aborted,
-                    _ => Fate::Untold,
+            if let Ok((server, found, connection)) = asked.await {
+                return Ok(match found {
+                    true => Fate::Committed(Box::new(connection)),
+                    false if server == begun.server => Fate::Aborted,
+                    false => Fate::Untold,
                 });
             }
             sleep(ASK_EVERY).await;
@@ -211,10 +221,14 @@ impl ServerPen {
     }
 }
 
-/// Whether the server said of a COMMIT that it was not done: whatever it says, but that it goes down.
+/// Whether the server said of a COMMIT that it was not done: an error after which it goes on. What ends the connection may
+/// come after the commit, and from something between.
 fn was_refused(error: &sqlx::Error) -> bool {
-    let state = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    state.is_some_and(|state| !["57", "58", "XX"].contains(&state.get(..2).unwrap_or_default()))
+    let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+    said.is_some_and(|said| {
+        let unclear = ["57", "58", "XX"].iter().any(|class| said.code().starts_with(class));
+        said.severity() == PgSeverity::Error && !unclear
+    })
 }
 
 impl Pen for ServerPen {
@@ -235,16 +249,38 @@ fn wait<T>(
     deadline: Duration,
     work: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, sqlx::Error> {
-    runtime.block_on(async { timeout(deadline, work).await }).unwrap_or_else(|_| {
-        Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time")))
-    })
+    runtime.block_on(async { timeout(deadline, work).await }).unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "the server did not answer in time"))
 }
 
 /// A connection that is asked from a thread which waits.
 struct Asked<'a> {
     runtime: &'a Runtime,
-    deadline: Duration,
+    place: &'a Place,
+    process: i64,
     connection: &'a mut PgConnection,
+}
+
+/// Waits past the deadline as long as the server says on another connection that this process of its works: what hangs on a
+/// tenant or a role may be much.
+async fn patiently<T>(
+    place: &Place,
+    process: i64,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let mut work = pin!(work);
+    for _ in 0..LONGEST {
+        if let Ok(done) = timeout(place.deadline, &mut work).await {
+            return done;
+        }
+        if !place.is_at_work(process).await {
+            break;
+        }
+    }
+    Err(late())
 }
 
 impl Statements for Asked<'_> {
@@ -252,7 +288,7 @@ impl Statements for Asked<'_> {
         let mut found = Vec::new();
         for statement in statements(sql) {
             let asked = query(statement, args.to_vec()).fetch_all(&mut *self.connection);
-            found.extend(kept(&wait(self.runtime, self.deadline, asked)?));
+            found.extend(kept(&wait(self.runtime, self.place.deadline, asked)?));
         }
         Ok(found)
     }
@@ -268,7 +304,7 @@ impl Statements for Asked<'_> {
         let mut own: Vec<_> = statements(sql).skip(1).collect();
         own.pop();
         let asked = script(origin, &own, args).fetch_all(&mut *self.connection);
-        Ok(kept(&wait(self.runtime, self.deadline, asked)?))
+        Ok(kept(&self.runtime.block_on(patiently(self.place, self.process, asked))?))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::runtime::SystemRandom;
+use crate::store::postgres::relay::Relay;
 use crate::store::postgres::testing::{Database, database, server};
 
 /// A pen over a database of its own.
@@ -61,7 +62,7 @@ fn a_commit_that_was_not_answered_is_asked_for() {
     bench.run("ROLLBACK");
     assert!(matches!(bench.fate(&undone), Fate::Aborted), "it was not, though the one before it was");
     // A standby that has taken over has what it has; what it lacks, the former one may have acknowledged.
-    let elsewhere = |begun: &Begun| Begun { epoch: begun.epoch, batch: begun.batch, server: None };
+    let elsewhere = |begun: &Begun| Begun { server: None, ..*begun };
     assert!(matches!(bench.fate(&elsewhere(&done)), Fate::Committed(_)), "it is there");
     assert!(matches!(bench.fate(&elsewhere(&undone)), Fate::Untold), "nobody can tell");
 }
@@ -69,6 +70,10 @@ fn a_commit_that_was_not_answered_is_asked_for() {
 #[test]
 fn one_that_is_under_way_is_waited_for() {
     let mut bench = Bench::new();
+    // Whatever is usual in the database, a statement sees what was committed while it waited.
+    let name = bench.database.name().to_owned();
+    bench.psql(&format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"));
+    bench.held = bench.pen.connect().unwrap();
     let begun = bench.begin();
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
     let database = bench.database.name().to_owned();
@@ -97,17 +102,42 @@ fn a_commit_whose_connection_dies_before_it_is_not_done() {
 }
 
 #[test]
-fn who_has_not_written_for_long_is_forgotten() {
+fn what_comes_between_us_and_the_server_does_not_say_what_became_of_a_commit() {
+    let mut bench = Bench::new();
+    let relay = bench.pen.runtime.block_on(Relay::new());
+    let place = Arc::new(Place::new(&relay.url(&bench.database), Duration::from_secs(10)).unwrap());
+    bench.held.connection = bench.pen.runtime.block_on(place.connect(true)).unwrap();
+    let begun = bench.begin();
+    relay.lose_commit();
+    bench.pen.end(&mut bench.held, &begun).unwrap();
+}
+
+#[test]
+fn who_works_is_waited_for_and_who_idles_is_not() {
+    let mut bench = Bench::new();
+    let begun = bench.begin();
+    let place = Place::new(bench.database.url(), Duration::from_millis(200)).unwrap();
+    let slow = query("SELECT pg_sleep(1)", vec![]).execute(&mut bench.held.connection);
+    bench.pen.runtime.block_on(patiently(&place, begun.process, slow)).unwrap();
+    let never = std::future::pending::<Result<(), sqlx::Error>>();
+    bench.pen.runtime.block_on(patiently(&place, begun.process, never)).unwrap_err();
+}
+
+#[test]
+fn what_nobody_can_ask_for_any_more_is_forgotten() {
     let mut bench = Bench::new();
     let week = 7 * 86_400_000_i64;
     bench.psql(&format!(
-        "INSERT INTO writers (id, batch, at) VALUES (1, 5, milliseconds() - {week} - 1), \
+        "INSERT INTO batches (writer, number, at) VALUES (1, 5, milliseconds() - {week} - 1), \
          (2, 5, milliseconds() - {week} + 600000)"
     ));
-    bench.begin();
-    bench.run("COMMIT");
-    let own = bench.pen.writer;
-    assert_eq!(bench.psql("SELECT count(*) FROM writers WHERE id = 1"), "0");
-    assert_eq!(bench.psql("SELECT count(*) FROM writers WHERE id = 2"), "1");
-    assert_eq!(bench.psql(&format!("SELECT batch FROM writers WHERE id = {own}")), "1");
+    for _ in 0..300 {
+        bench.begin();
+        bench.run("COMMIT");
+    }
+    let numbers = |writer: i64| {
+        bench.psql(&format!("SELECT count(*), min(number), max(number) FROM batches WHERE writer = {writer}"))
+    };
+    assert_eq!([numbers(1), numbers(2)], ["0||", "1|5|5"]);
+    assert_eq!(numbers(bench.pen.writer), "100|201|300");
 }

@@ -1,6 +1,7 @@
 //! Where the database is: the server, its connections, and the one time that the schema is created or migrated.
 
 use std::str::FromStr as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../migrations/postgres/0001_schema.sql"),
     include_str!("../../../migrations/postgres/0002_audit.sql"),
     include_str!("../../../migrations/postgres/0003_operate.sql"),
-    include_str!("../../../migrations/postgres/0004_writers.sql"),
+    include_str!("../../../migrations/postgres/0004_log.sql"),
 ];
 /// The lock of whoever migrates ("prmc"), so that several may start at once.
 const MIGRATING: i64 = 0x7072_6d63;
@@ -70,6 +71,8 @@ pub(super) struct Place {
     pub(super) deadline: Duration,
     /// The newest history that was seen here.
     newest: Mutex<Option<Server>>,
+    /// How often that was another than before.
+    turns: AtomicU64,
 }
 
 impl Place {
@@ -93,7 +96,7 @@ impl Place {
             .statement_cache_capacity(STATEMENTS)
             .log_slow_statements(LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(LevelFilter::Trace);
-        Ok(Self { options, shown, deadline, newest: Mutex::default() })
+        Ok(Self { options, shown, deadline, newest: Mutex::default(), turns: AtomicU64::new(0) })
     }
 
     /// A connection to the primary, which waits for no lock for long. `for_writing`: what is acknowledged on it is on disk,
@@ -119,13 +122,24 @@ impl Place {
                      WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false), \
                  set_config('client_connection_check_interval', $3, false), \
                  set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false), \
-                 set_config('jit', 'off', false) FROM ",
+                 set_config('jit', 'off', false), \
+                 set_config('default_transaction_isolation', 'read committed', false) FROM ",
             server!()
         );
         let millis = |time: Duration| time.as_millis().to_string();
         let statement = if for_writing { "0".to_owned() } else { millis(self.deadline) };
         let row = connection.one(SETTLE, args![millis(LOCK_WAIT), statement, millis(self.deadline)]).await?;
         Server::read(&row)
+    }
+
+    /// Whether that process of the server's does something for somebody. Asks on a connection of its own.
+    pub(super) async fn is_at_work(&self, process: i64) -> bool {
+        const ACTIVE: &str = "SELECT count(*) AS found FROM pg_stat_activity WHERE pid = $1 AND state = 'active'";
+        let asked = timeout(self.deadline, async {
+            let mut connection = self.connect(false).await?;
+            Ok::<_, sqlx::Error>(get::<i64>(&connection.one(ACTIVE, args![process]).await?, "found")? > 0)
+        });
+        matches!(asked.await, Ok(Ok(true)))
     }
 
     fn is_primary(&self, server: Option<Server>) -> Result<(), sqlx::Error> {
@@ -140,11 +154,19 @@ impl Place {
             Some(known) if known.system == server.system && known.timeline > server.timeline => {
                 Err(StoreError::Replaced("the server at its address is one that a standby has taken over from"))
             }
-            _ => {
+            known => {
+                if known.is_some_and(|known| known != server) {
+                    self.turns.fetch_add(1, Ordering::AcqRel);
+                }
                 *newest = Some(server);
                 Ok(())
             }
         }
+    }
+
+    /// How often another server has taken over here.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Acquire)
     }
 
     /// Connections for reading from the primary, made when they are needed.

@@ -250,7 +250,7 @@ async fn both_engines_have_the_same_tables_and_columns() {
          WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite_%'";
     // How each gives numbers; and where PostgreSQL has its rows until their transaction commits.
     let own = |column: &str| {
-        ["counter.", "unnumbered.", "audit_unnumbered.", "permcast_schema.", "writers."]
+        ["counter.", "unnumbered.", "audit_unnumbered.", "permcast_schema.", "batches."]
             .iter()
             .any(|own| column.starts_with(own))
             || column == "meta.last_no"
@@ -411,7 +411,7 @@ async fn the_log_is_never_altered() {
     shell.refuses("UPDATE changes SET seq = seq + 100", never).await;
     shell.refuses("INSERT INTO changes (seq) VALUES (1000)", "counts up by one").await;
     shell.refuses("INSERT INTO changes (seq) VALUES (0)", "counts up by one").await;
-    shell.refuses("UPDATE counter SET seq = seq + 5", "counts up by one").await;
+    shell.refuses("UPDATE counter SET one = 1", "one row").await;
     shell.refuses("DELETE FROM counter", "one row").await;
     shell.refuses("UPDATE users SET ended_before = 3", "count up sign_outs").await;
     shell.refuses("BEGIN; INSERT INTO retention (upto) VALUES (1000); DELETE FROM changes; COMMIT", never).await;
@@ -424,11 +424,46 @@ async fn the_log_is_never_altered() {
 }
 
 #[tokio::test]
+async fn nobody_hides_behind_a_row_that_another_wrote() {
+    let shell = Shell::new().await;
+    shell.does(vec![permit("cleo", "x")]).await;
+    for savepoint in ["", "SAVEPOINT s; "] {
+        let hidden = format!(
+            "BEGIN; SELECT lock_log(); UPDATE acting SET mark = 0; {savepoint}UPDATE user_permissions \
+             SET expires_at = coalesce(expires_at, 9) + 1 WHERE permission = 'x'; COMMIT"
+        );
+        shell.writes(&hidden, &["user cleo changed"]).await;
+    }
+    // Of one's own, the second says nothing new.
+    let twice = "BEGIN; SELECT lock_log(); UPDATE acting SET mark = 0; SAVEPOINT s; \
+         UPDATE user_permissions SET expires_at = 20 WHERE permission = 'x'; RELEASE s; \
+         UPDATE user_permissions SET expires_at = 30 WHERE permission = 'x'; COMMIT";
+    shell.writes(twice, &["user cleo changed"]).await;
+}
+
+#[tokio::test]
+async fn who_reads_as_of_his_beginning_writes_where_nobody_else_has_since() {
+    let shell = Shell::new().await;
+    let mut connection = shell.connection().await;
+    shell.does(vec![permit("ben", "y")]).await;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; DELETE FROM user_permissions WHERE permission = 'y'";
+    let before = shell.head().await;
+    sqlx::raw_sql(begin).execute(&mut connection).await.unwrap();
+    shell.does(vec![permit("cleo", "x")]).await;
+    let late = sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap_err();
+    assert_eq!(late.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("40001"), "{late}");
+    assert_eq!(shell.head().await.get(), before.get() + 1);
+    sqlx::raw_sql(begin).execute(&mut connection).await.unwrap();
+    sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap();
+    assert_eq!(shell.head().await.get(), before.get() + 2);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_touches_everyone_and_grants_nothing() {
     let shell = Shell::new().await;
     let before = shell.head().await;
-    let strange = "BEGIN; UPDATE counter SET seq = seq + 1; \
-         INSERT INTO changes (seq, kind, target, effect) SELECT seq, 'wormhole', 'x', 'changed' FROM counter; COMMIT";
+    let strange = "INSERT INTO changes (seq, kind, target, effect) \
+         SELECT max(seq) + 1, 'wormhole', 'x', 'changed' FROM changes";
     psql(shell.database.url(), strange).unwrap();
     let page = shell.store.tail(before).await.unwrap();
     assert_eq!((page.changes.len(), page.unreadable), (1, 1));

@@ -41,6 +41,8 @@ pub(in crate::store) trait Engine: Send + Sync + 'static {
     fn snapshot(readers: Self::Readers) -> impl Future<Output = Result<Self::Snapshot, sqlx::Error>> + Send;
     /// Fails where something else has taken the place of what was opened.
     fn check(&self, opened: Self::Opened) -> Result<(), StoreError>;
+    /// A read on these connections was given up.
+    fn suspect(&self, opened: Self::Opened);
     /// Reads the tail, as [`Store::tail_beside`] says.
     fn tail(&self, after: Seq, anchors: [Seq; 2]) -> impl Future<Output = Result<TailPage, StoreError>> + Send;
     /// Begins the log anew, as [`Store::begin_anew`] says; bounded in time.
@@ -111,7 +113,7 @@ impl<E: Engine> SqlStore<E> {
         F: Future<Output = Result<T, sqlx::Error>>,
     {
         let (readers, opened) = self.engine.readers();
-        let read = self.in_time(doing, ask(readers)).await?;
+        let read = self.in_time(doing, ask(readers)).await.inspect_err(|_| self.engine.suspect(opened))?;
         // What another has taken the place of, or nothing, is the database no more.
         self.engine.check(opened)?;
         read.map_err(failed(doing))

@@ -134,6 +134,10 @@ impl Engine for Sqlite {
         self.place.check(opened)
     }
 
+    fn suspect(&self, _: Files) {
+        // A file does not vanish without a word.
+    }
+
     async fn tail(&self, after: Seq, anchors: [Seq; 2]) -> Result<TailPage, StoreError> {
         const DOING: &str = "reading the log's tail";
         let (open, place) = (self.open.load_full(), self.place.clone());
