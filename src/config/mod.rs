@@ -425,6 +425,18 @@ mod tests {
     }
 
     #[test]
+    fn the_default_file_has_every_setting() {
+        let arguments = <Settings as clap::Args>::augment_args(clap::Command::new("permcast"));
+        let names = arguments.get_arguments().map(|argument| argument.get_id().as_str());
+        let said = |name: &str| {
+            let forms = [format!("\n#:{name} ="), format!("\n# {name} ="), format!("\n# [[{name}]]")];
+            forms.iter().any(|form| DEFAULT_FILE.contains(form))
+        };
+        let missing: Vec<_> = names.filter(|name| !said(name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
     fn all_faults_are_listed_at_once() {
         let settings = Settings {
             listen: Some("nowhere".into()),

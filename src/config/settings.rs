@@ -99,9 +99,9 @@ settings! {
     on_stale: String, "PERMCAST_ON_STALE", "WORD";
     /// The first operator, made in tenant default if no operator exists
     bootstrap_user: String, "PERMCAST_BOOTSTRAP_USER", "USER";
-    /// His password; better given by the environment
+    /// His password; by the environment or the file rather than by a flag
     bootstrap_password: String, "PERMCAST_BOOTSTRAP_PASSWORD", "PASSWORD";
-    /// 32 bytes in base64 that seal keys in the database; better given by the environment
+    /// 32 bytes in base64 that seal keys in the database; by the environment or the file rather than by a flag
     key_encryption_key: String, "PERMCAST_KEY_ENCRYPTION_KEY", "KEY";
     /// Token refreshes a second that the whole deployment takes [default: measured at the start]
     refresh_budget: u32, "PERMCAST_REFRESH_BUDGET", "NUMBER";

@@ -219,6 +219,12 @@ fn documents_point_at_what_exists() {
                     let _ = writeln!(faults, "{}:{}: {named} does not exist", shown(&path), number + 1);
                 }
             }
+            for (module, test) in mentioned_tests(line) {
+                let file = root().join(format!("tests/it/{module}.rs"));
+                if file.exists() && !read(&file).contains(&format!("fn {test}(")) {
+                    let _ = writeln!(faults, "{}:{}: {module}::{test} does not exist", shown(&path), number + 1);
+                }
+            }
         }
     }
     assert!(faults.is_empty(), "\n{faults}");
@@ -433,6 +439,12 @@ fn mentioned_paths(line: &str) -> Vec<&str> {
         .filter(|text| !text.contains(['*', '…', ' ', '{', '<', ':']))
         .filter(|text| !["node_modules", "dist"].iter().any(|built| text.contains(built)))
         .collect()
+}
+
+/// What stands in code marks as a test of the whole program does: its file, and its name.
+fn mentioned_tests(line: &str) -> Vec<(&str, &str)> {
+    let quoted = line.split('`').skip(1).step_by(2);
+    quoted.filter_map(|text| text.split_once("::")).filter(|(_, test)| !test.contains([':', '*'])).collect()
 }
 
 /// Headings as a code host links to them.
