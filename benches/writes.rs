@@ -1,5 +1,5 @@
-//! Durable writes a second: how much concurrent administrators gain from sharing commits, beside what the database itself
-//! does with one row a commit.
+//! Durable writes a second: how much concurrent administrators, and sessions that are refreshed, gain from sharing commits,
+//! beside what the database itself does with one row a commit.
 //!
 //! `cargo bench --bench writes [seconds per row of the table] [postgres]`; for PostgreSQL its programs must be installed.
 
@@ -17,11 +17,11 @@ use permcast::config::{Config, Settings};
 use permcast::domain::operation::{NewUser, Operation};
 use permcast::domain::permission::OPERATOR;
 use permcast::domain::records::{Status, UserKind};
-use permcast::domain::{Actor, Change, Epoch, Origin, Random as _, SessionId, TenantName, Timestamp, Unit, UserId};
+use permcast::domain::{Actor, Change, Epoch, Origin, Random, SessionId, TenantName, Timestamp, Unit, UserId};
 use permcast::runtime::{SystemClock, SystemRandom};
 use permcast::store::postgres::PostgresStore;
 use permcast::store::sqlite::SqliteStore;
-use permcast::store::{CommitListener, NewSession, Store, StoreOptions};
+use permcast::store::{CommitListener, NewSession, Rotation, Store, StoreOptions, TokenDigest};
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
@@ -57,6 +57,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for writers in [1, 2, 8, 32, 128] {
         let measured = administrators(&store, writers, period).await?;
         measured.show(&format!("{writers} at a time, checked and logged"), one);
+        one = one.or(Some(measured.rate()));
+    }
+    let mut one = None;
+    for sessions in [1, 32] {
+        let measured = refreshes(&store, sessions, period).await?;
+        measured.show(&format!("{sessions} sessions refreshed at a time"), one);
         one = one.or(Some(measured.rate()));
     }
     store.close().await;
@@ -157,7 +163,8 @@ async fn rows_side_by_side(
 async fn company(url: &str) -> Result<Arc<dyn Store>, Box<dyn std::error::Error>> {
     let options = StoreOptions {
         id_rest: Duration::from_hours(720),
-        refresh_grace: Duration::from_secs(10),
+        // Each token may be used as soon as it is there.
+        refresh_grace: Duration::ZERO,
         deadline: Duration::from_secs(10),
         listener: Arc::new(Deaf),
     };
@@ -199,27 +206,8 @@ async fn administrators(
     writers: usize,
     period: Duration,
 ) -> Result<Measured, Box<dyn std::error::Error>> {
-    let home = TenantName::first();
-    let ada: UserId = "ada".parse()?;
-    let mut bits = [0; 16];
-    SystemRandom.fill(&mut bits);
-    let session = SessionId::from_random(bits);
-    let opened = store
-        .open_session(NewSession {
-            id: session.clone(),
-            tenant: home.clone(),
-            user: ada.clone(),
-            refresh: None,
-            password: None,
-            address: String::new(),
-            user_agent: String::new(),
-            request: None,
-            by: None,
-            idle: None,
-            ends_at: Timestamp::from_millis(i64::MAX),
-        })
-        .await?;
-    opened.ok_or("ada may not sign in")?;
+    let (home, ada) = (TenantName::first(), "ada".parse::<UserId>()?);
+    let session = session(store, &ada, None).await?;
     let actor = Actor::User { tenant: home.clone(), user: ada, session, origin: Origin::default() };
     let begun = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
@@ -244,6 +232,65 @@ async fn administrators(
                 let written = store.write(Unit { actor: actor.clone(), operations: vec![operation] }).await;
                 assert_eq!(written.expect("the disk has room").changes.len(), 1);
                 times.record(micros(one)).expect("it took less than an age");
+            }
+            times
+        });
+    }
+    Measured::of(begun, tasks).await
+}
+
+/// Opens a session of that user.
+async fn session(
+    store: &Arc<dyn Store>,
+    user: &UserId,
+    refresh: Option<TokenDigest>,
+) -> Result<SessionId, Box<dyn std::error::Error>> {
+    let random: &dyn Random = &SystemRandom;
+    let id = SessionId::from_random(random.bytes());
+    let opened = store
+        .open_session(NewSession {
+            id: id.clone(),
+            tenant: TenantName::first(),
+            user: user.clone(),
+            refresh,
+            password: None,
+            address: String::new(),
+            user_agent: String::new(),
+            request: None,
+            by: None,
+            idle: None,
+            ends_at: Timestamp::from_millis(i64::MAX),
+        })
+        .await?;
+    opened.ok_or("he may not sign in")?;
+    Ok(id)
+}
+
+/// So many sessions, each with its refresh token used as soon as it has another.
+async fn refreshes(
+    store: &Arc<dyn Store>,
+    sessions: usize,
+    period: Duration,
+) -> Result<Measured, Box<dyn std::error::Error>> {
+    let random: &'static dyn Random = &SystemRandom;
+    let mut opened = Vec::new();
+    for number in 0..sessions {
+        let token: TokenDigest = random.bytes();
+        opened.push((session(store, &format!("u{number}").parse()?, Some(token)).await?, token));
+    }
+    let begun = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for (id, mut token) in opened {
+        let store = Arc::clone(store);
+        tasks.spawn(async move {
+            let mut times = Histogram::<u64>::new(3).expect("three digits are allowed");
+            while begun.elapsed() < period {
+                let successor = random.bytes();
+                let one = Instant::now();
+                let rotated = store.rotate(&id, &token, &successor, &Origin::default()).await;
+                assert!(matches!(rotated, Ok(Rotation::Rotated(_))), "{rotated:?}");
+                times.record(micros(one)).expect("it took less than an age");
+                token = successor;
             }
             times
         });

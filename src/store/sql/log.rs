@@ -154,9 +154,8 @@ impl Work for Pruning {
     fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<u64, Fault> {
         const HEAD: &str = "SELECT seq, at FROM changes ORDER BY seq DESC LIMIT 1";
         const OLDEST: &str = "SELECT seq, at FROM changes ORDER BY seq LIMIT $1";
-        const OPEN: &str = "INSERT INTO retention (upto) VALUES ($1)";
-        const TAKE: &str = "DELETE FROM changes WHERE seq < $1";
-        const SHUT: &str = "DELETE FROM retention";
+        const PRUNE: &str = "INSERT INTO retention (upto) VALUES ($1); DELETE FROM changes WHERE seq < $1; \
+             DELETE FROM retention";
         // A time that cannot be read says nothing.
         let at = |row: &dyn Row| get::<Option<i64>>(row, "at").ok().flatten().map(Timestamp::from_millis);
         let Some(head) = transaction.all(HEAD, vec![])?.pop() else { return Ok(0) };
@@ -173,9 +172,7 @@ impl Work for Pruning {
             (old, upto) = (old + 1, this.next());
         }
         if old > 0 {
-            transaction.execute(OPEN, args![number(upto)])?;
-            transaction.execute(TAKE, args![number(upto)])?;
-            transaction.execute(SHUT, vec![])?;
+            transaction.execute(PRUNE, args![number(upto)])?;
         }
         Ok(old)
     }
