@@ -474,9 +474,9 @@ pub trait Store: Send + Sync + 'static {
     /// The replicas that renewed within the last `within`.
     async fn replicas(&self, within: Duration) -> Result<Vec<ReplicaRecord>, StoreError>;
 
-    /// How long the disk takes to make a small write last, measured beside the database within this time; `None` where
-    /// that cannot be told.
-    async fn durable_write_takes(&self, _within: Duration) -> Option<Duration> {
+    /// How long the database takes for one refresh of many that are written at the same time, measured within this time; `None`
+    /// where that cannot be told.
+    async fn refresh_takes(&self, _within: Duration) -> Option<Duration> {
         None
     }
 

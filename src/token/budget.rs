@@ -44,32 +44,30 @@ impl Budget {
 
 /// What a refresh takes of a core beside the signature: HTTP, and two trips to the database. Measured.
 const BESIDE: Duration = Duration::from_micros(230);
-/// Refreshes that share a commit under load.
-const SHARE_A_COMMIT: u32 = 32;
 /// Less than this no machine is worth, however busy it was when it was measured; more than that nobody has measured.
 const SANE: (u32, u32) = (200, 20_000);
 
-/// How long the disk is measured.
+/// How long the database is measured.
 const MEASURE_WITHIN: Duration = Duration::from_millis(20);
 
 /// Measures quickly what a refresh takes here, and answers how many a second this machine is good for.
 pub async fn measured_budget(keys: &KeySet, store: &dyn Store, workers: Option<usize>) -> Result<u32, KeyError> {
     let signature = keys.signature_takes()?;
-    let write = store.durable_write_takes(MEASURE_WITHIN).await;
+    let write = store.refresh_takes(MEASURE_WITHIN).await;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = workers.map_or(cores, |workers| workers.min(cores));
     let budget = affordable(signature, write, cores);
-    tracing::info!(budget, ?signature, ?write, cores, "refreshes a second that this machine takes");
+    tracing::info!(budget, ?signature, ?write, cores, "refreshes a second that are taken here");
     Ok(budget)
 }
 
-/// The refreshes a second that a machine takes with half of its cores and half of its disk, so that decisions and changes
-/// have the other.
-fn affordable(signature: Duration, durable_write: Option<Duration>, cores: usize) -> u32 {
+/// The refreshes a second that are taken with half of a machine's cores and half of what the database can do, so that decisions
+/// and changes have the other.
+fn affordable(signature: Duration, write: Option<Duration>, cores: usize) -> u32 {
     let half_a_second = 500_000_000_u128;
     let by_cores = half_a_second * cores as u128 / (BESIDE + signature).as_nanos();
-    let by_disk = |takes: Duration| half_a_second * u128::from(SHARE_A_COMMIT) / takes.as_nanos().max(1);
-    let least = durable_write.map_or(by_cores, |takes| by_disk(takes).min(by_cores));
+    let by_database = |takes: Duration| half_a_second / takes.as_nanos().max(1);
+    let least = write.map_or(by_cores, |takes| by_database(takes).min(by_cores));
     u32::try_from(least).unwrap_or(u32::MAX).clamp(SANE.0, SANE.1)
 }
 
@@ -122,10 +120,11 @@ mod tests {
     #[test]
     fn a_budget_is_half_of_what_the_slower_part_can_do() {
         let (micros, millis) = (Duration::from_micros, Duration::from_millis);
-        assert_eq!(affordable(micros(20), Some(micros(250)), 2), 4_000);
+        assert_eq!(affordable(micros(20), Some(micros(8)), 2), 4_000);
         assert_eq!(affordable(micros(20), None, 4), 8_000);
-        assert_eq!(affordable(micros(770), Some(micros(250)), 2), 1_000, "RS256");
-        assert_eq!(affordable(micros(20), Some(millis(10)), 2), 1_600, "a disk that turns");
-        assert_eq!(affordable(millis(100), Some(millis(500)), 1), 200);
+        assert_eq!(affordable(micros(770), Some(micros(8)), 2), 1_000, "RS256");
+        assert_eq!(affordable(micros(20), Some(micros(312)), 2), 1_602, "a disk that turns");
+        assert_eq!(affordable(micros(20), Some(micros(700)), 16), 714, "a server, for however many cores");
+        assert_eq!(affordable(millis(100), Some(millis(16)), 1), 200);
     }
 }

@@ -55,12 +55,8 @@ pub(in crate::store) trait Engine: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
     /// Opens anew, and lets go of what was open; bounded in time.
     fn reopen(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
-    /// How long the disk takes, as [`Store::durable_write_takes`] says.
-    fn durable_write_takes(
-        &self,
-        within: Duration,
-        clock: Arc<dyn Clock>,
-    ) -> impl Future<Output = Option<Duration>> + Send;
+    /// How long a refresh takes, as [`Store::refresh_takes`] says.
+    fn refresh_takes(&self, within: Duration, clock: Arc<dyn Clock>) -> impl Future<Output = Option<Duration>> + Send;
     /// Lets go of what is open.
     fn close(&self) -> impl Future<Output = ()> + Send;
 }
@@ -369,8 +365,8 @@ impl<E: Engine> Store for SqlStore<E> {
         self.read("listing replicas", async move |mut readers| keys::replicas(&mut readers, within, now).await).await
     }
 
-    async fn durable_write_takes(&self, within: Duration) -> Option<Duration> {
-        self.engine.durable_write_takes(within, Arc::clone(&self.clock)).await
+    async fn refresh_takes(&self, within: Duration) -> Option<Duration> {
+        self.engine.refresh_takes(within, Arc::clone(&self.clock)).await
     }
 
     async fn ended(&self) {

@@ -33,6 +33,9 @@ use super::{Restored, StoreError, StoreOptions, TailPage};
 use place::{Files, Open, Place};
 use writer::FilePen;
 
+/// Refreshes that share a commit under load; what else they take is far less than the disk does.
+const SHARE_A_COMMIT: u32 = 32;
+
 /// A database in one file.
 pub type SqliteStore = SqlStore<Sqlite>;
 
@@ -171,15 +174,16 @@ impl Engine for Sqlite {
         closed.map_err(|_| StoreError::Unavailable { doing: "closing the old database", source: None })
     }
 
-    async fn durable_write_takes(&self, within: Duration, clock: Arc<dyn Clock>) -> Option<Duration> {
+    async fn refresh_takes(&self, within: Duration, clock: Arc<dyn Clock>) -> Option<Duration> {
         let place = self.place.clone();
         let measured = tokio::task::spawn_blocking(move || disk::takes(place.path(), within, &*clock));
         // A disk that has not answered by then is at least so slow; the write is not waited for.
-        match timeout(within * 2, measured).await {
+        let write = match timeout(within * 2, measured).await {
             Ok(Ok(takes)) => takes.ok(),
             Ok(Err(_)) => None,
             Err(_) => Some(within * 2),
-        }
+        };
+        write.map(|write| write / SHARE_A_COMMIT)
     }
 
     async fn close(&self) {
