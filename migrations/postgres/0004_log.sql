@@ -31,17 +31,25 @@ END $$;
 -- waits for whatever commits have to wait for: once it is answered, what it found lasts.
 CREATE FUNCTION find_batch(by bigint, given bigint, OUT done boolean) LANGUAGE plpgsql AS $$
 BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'this has to see what was committed while it waited' USING ERRCODE = 'invalid_transaction_state';
+    END IF;
     PERFORM lock_log();
     UPDATE batches b SET at = milliseconds() WHERE b.writer = by AND b.number = given;
     done := FOUND;
 END $$;
 
--- The row of `counter` is from now on the log's lock and nothing else. The last number is that of the last row of the log, which
--- is never deleted.
-DROP TRIGGER counter_counts ON counter;
-ALTER TABLE counter DROP COLUMN seq;
-CREATE TRIGGER counter_stays_so BEFORE UPDATE ON counter FOR EACH ROW EXECUTE FUNCTION refuse('there is one row of this');
-ALTER TABLE counter ENABLE ALWAYS TRIGGER counter_stays_so;
+-- The row of `counter` is from now on the log's lock. The last number is that of the last row of the log, which is never deleted.
+-- `counter.seq` counts how often rows were deleted before it, so that a transaction which sees no more than there was when it
+-- began is told that it cannot go on: it might take one of theirs for the next. Whoever writes is waited for until he is done.
+LOCK TABLE counter IN EXCLUSIVE MODE;
+CREATE FUNCTION changes_pruned() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE counter SET seq = seq + 1;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER changes_pruned AFTER DELETE ON changes EXECUTE FUNCTION changes_pruned();
+ALTER TABLE changes ENABLE ALWAYS TRIGGER changes_pruned;
 
 CREATE OR REPLACE FUNCTION changes_deletable() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -133,6 +141,9 @@ DECLARE
     ahead bigint := ((written_by::text::bigint - this % 4294967296 + 6442450944) % 4294967296) - 2147483648;
 BEGIN
     RETURN ahead >= 0 AND pg_xact_status((this + ahead)::text::xid8) = 'in progress';
+EXCEPTION WHEN invalid_parameter_value THEN
+    -- Half of all numbers ago: it reads like one that is yet to come.
+    RETURN false;
 END $$;
 
 -- The one way into the log. Rows of one operation that say the same about the same thing one after another are one row.
@@ -176,7 +187,7 @@ DO $$
 DECLARE
     changed regproc;
 BEGIN
-    FOREACH changed IN ARRAY ARRAY['changes_deletable', 'changes_numbered', 'append_change', 'number_change', 'number_entry',
+    FOREACH changed IN ARRAY ARRAY['changes_pruned', 'changes_deletable', 'changes_numbered', 'append_change', 'number_change', 'number_entry',
         'serialization_failed', 'number_at_commit', 'audit_at_commit', 'is_own', 'note_change']::regproc[]
     LOOP
         EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', changed, current_schema());

@@ -76,8 +76,8 @@ pub struct Postgres {
 /// Connections for reading.
 struct Readers {
     pool: PgPool,
-    /// What the count of openings was.
-    opened: u64,
+    /// Counts up with each that takes the place of another.
+    number: u64,
     /// How often the place had shown another server.
     turns: u64,
 }
@@ -96,7 +96,7 @@ impl PostgresStore {
         let opened = Arc::new(AtomicU64::new(0));
         let pen = ServerPen::new(Arc::clone(&place), Arc::clone(&opened), random)
             .map_err(|error| StoreError::Unusable(format!("no thread for the writer: {error}")))?;
-        let readers = Readers { pool: place.readers(most), opened: 0, turns: place.turns() };
+        let readers = Readers { pool: place.readers(most), number: 0, turns: place.turns() };
         let readers = ArcSwap::from_pointee(readers);
         Ok(Self::start(Postgres { place, readers, tail: Mutex::default(), opened, most }, pen, options, clock))
     }
@@ -139,10 +139,17 @@ impl PostgresStore {
 }
 
 impl Postgres {
-    /// Has reads and writes go to connections that are made from now on; gives those that reads went to.
-    fn turn(&self, turns: u64) -> Arc<Readers> {
-        let opened = self.opened.fetch_add(1, Ordering::AcqRel) + 1;
-        self.readers.swap(Arc::new(Readers { pool: self.place.readers(self.most), opened, turns }))
+    /// Has reads go to connections that are made from now on; gives those that they went to.
+    fn renew(&self, turns: u64) -> Arc<Readers> {
+        let number = self.readers.load().number + 1;
+        self.readers.swap(Arc::new(Readers { pool: self.place.readers(self.most), number, turns }))
+    }
+
+    /// The same for writes, too.
+    fn turn(&self) -> Arc<Readers> {
+        let turns = self.place.turns();
+        self.opened.fetch_add(1, Ordering::AcqRel);
+        self.renew(turns)
     }
 }
 
@@ -153,7 +160,7 @@ impl Engine for Postgres {
 
     fn readers(&self) -> (PgPool, u64) {
         let readers = self.readers.load();
-        (readers.pool.clone(), readers.opened)
+        (readers.pool.clone(), readers.number)
     }
 
     async fn snapshot(readers: PgPool) -> Result<Self::Snapshot, sqlx::Error> {
@@ -169,11 +176,11 @@ impl Engine for Postgres {
         Ok(())
     }
 
-    fn suspect(&self, opened: u64) {
+    fn suspect(&self, number: u64) {
         // One that answers no more is waited for again as it goes back to its pool, for as long as TCP has patience.
         let readers = self.readers.load();
-        if readers.opened == opened {
-            drop(self.turn(readers.turns));
+        if readers.number == number {
+            drop(self.renew(readers.turns));
         }
     }
 
@@ -198,9 +205,8 @@ impl Engine for Postgres {
         self.place.recognise(server)?;
         *held = Some(connection);
         // Another server has taken over: what leads to the one before is let go, and not found out one by one.
-        let turns = self.place.turns();
-        if self.readers.load().turns != turns {
-            drop(self.turn(turns));
+        if self.readers.load().turns != self.place.turns() {
+            drop(self.turn());
         }
         Ok(page)
     }
@@ -232,7 +238,7 @@ impl Engine for Postgres {
         // Where nothing answers, what is open stays.
         let connection = self.place.in_time(DOING, self.place.connect(false)).await?;
         *self.tail.lock().await = Some(connection);
-        let old = self.turn(self.place.turns());
+        let old = self.turn();
         let closed = timeout(self.place.deadline, old.pool.close()).await;
         closed.map_err(|_| StoreError::Unavailable { doing: "closing the old connections", source: None })
     }

@@ -183,7 +183,8 @@ impl Place {
         let place = Arc::clone(self);
         PgPoolOptions::new()
             .max_connections(most)
-            .acquire_timeout(self.deadline)
+            // Before the deadline of who waits: that all are busy says nothing of any of them.
+            .acquire_timeout(self.deadline * 9 / 10)
             .idle_timeout(IDLE)
             .max_lifetime(LIFE)
             .test_before_acquire(false)

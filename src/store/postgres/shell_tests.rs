@@ -411,7 +411,7 @@ async fn the_log_is_never_altered() {
     shell.refuses("UPDATE changes SET seq = seq + 100", never).await;
     shell.refuses("INSERT INTO changes (seq) VALUES (1000)", "counts up by one").await;
     shell.refuses("INSERT INTO changes (seq) VALUES (0)", "counts up by one").await;
-    shell.refuses("UPDATE counter SET one = 1", "one row").await;
+    shell.refuses("UPDATE counter SET seq = seq + 5", "counts up by one").await;
     shell.refuses("DELETE FROM counter", "one row").await;
     shell.refuses("UPDATE users SET ended_before = 3", "count up sign_outs").await;
     shell.refuses("BEGIN; INSERT INTO retention (upto) VALUES (1000); DELETE FROM changes; COMMIT", never).await;
@@ -455,7 +455,23 @@ async fn who_reads_as_of_his_beginning_writes_where_nobody_else_has_since() {
     assert_eq!(shell.head().await.get(), before.get() + 1);
     sqlx::raw_sql(begin).execute(&mut connection).await.unwrap();
     sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap();
-    assert_eq!(shell.head().await.get(), before.get() + 2);
+    let head = shell.head().await.get();
+    assert_eq!(head, before.get() + 2);
+    // Of what was written since nothing but the head is left, and no row of the trail is in the way.
+    let begin =
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO log VALUES ('keys', NULL, NULL, NULL, 'changed', 'x')";
+    sqlx::raw_sql(begin).execute(&mut connection).await.unwrap();
+    for _ in 0..3 {
+        psql(shell.database.url(), "INSERT INTO log VALUES ('keys', NULL, NULL, NULL, 'changed', 'y')").unwrap();
+    }
+    let retain = format!(
+        "BEGIN; INSERT INTO retention (upto) VALUES ({}); DELETE FROM changes WHERE seq < {0}; DELETE FROM retention; COMMIT",
+        head + 3
+    );
+    psql(shell.database.url(), &retain).unwrap();
+    let late = sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap_err();
+    assert_eq!(late.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("40001"), "{late}");
+    assert_eq!(shell.head().await.get(), head + 3);
 }
 
 #[tokio::test]
