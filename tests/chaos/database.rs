@@ -71,9 +71,9 @@ impl Database {
         let statements = statements.trim_end().trim_end_matches(';');
         let script = match self {
             Self::File(_) => format!("BEGIN IMMEDIATE; {HEAD}; {statements}; {HEAD}; COMMIT;"),
-            // In one crossing; what a shell writes is numbered as if it committed there.
+            // Under the log's lock; what a shell writes is numbered as if it committed there.
             Self::Server(_) => format!(
-                "BEGIN; SELECT 1 FROM counter FOR UPDATE; DO $all$ BEGIN {statements}; END $all$; \
+                "BEGIN; DO 'BEGIN PERFORM 1 FROM counter FOR UPDATE; END'; {HEAD}; DO $all$ BEGIN {statements}; END $all$; \
                  SET CONSTRAINTS ALL IMMEDIATE; {HEAD}; COMMIT;"
             ),
         };

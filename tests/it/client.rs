@@ -1,5 +1,7 @@
 //! One who speaks HTTP with a replica.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::header::HeaderMap;
@@ -43,7 +45,12 @@ impl Tokens {
 
 impl Client {
     pub(crate) fn new(base: &str) -> Self {
-        let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        // A connection that has idled is not used in the moment in which the server ends it, after five seconds.
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_idle_timeout(Duration::from_secs(3))
+            .build()
+            .unwrap();
         Self { http, base: base.to_owned(), token: None }
     }
 

@@ -285,6 +285,7 @@ pub(crate) fn operation(database: &Path, arguments: &[&str]) -> std::process::Co
     command
         .args(arguments)
         .env("PERMCAST_DATABASE_URL", format!("sqlite://{}", database.display()))
+        .env("PERMCAST_LISTEN", "127.0.0.1:0")
         .current_dir(database.parent().unwrap())
         .stdin(Stdio::null());
     command

@@ -444,7 +444,11 @@ fn mentioned_paths(line: &str) -> Vec<&str> {
 /// What stands in code marks as a test of the whole program does: its file, and its name.
 fn mentioned_tests(line: &str) -> Vec<(&str, &str)> {
     let quoted = line.split('`').skip(1).step_by(2);
-    quoted.filter_map(|text| text.split_once("::")).filter(|(_, test)| !test.contains([':', '*'])).collect()
+    // The name of a test is a sentence.
+    quoted
+        .filter_map(|text| text.split_once("::"))
+        .filter(|(_, test)| test.contains('_') && !test.contains([':', '*']))
+        .collect()
 }
 
 /// Headings as a code host links to them.
