@@ -171,17 +171,6 @@ BEGIN
     PERFORM append_change(a.label, of_kind, of_tenant, of_target, of_user, what, a.summary, ends);
 END $$;
 
--- Statements in one trip to the server, of which nobody wants to see rows and which nobody's permissions hang on; their arguments
--- come as those of `operate` do. It does what its caller may do himself, and no more.
-CREATE FUNCTION run(statements text[], numbers bigint[], texts text[], bytes bytea[]) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    statement text;
-BEGIN
-    FOREACH statement IN ARRAY statements LOOP
-        EXECUTE statement USING numbers, texts, bytes;
-    END LOOP;
-END $$;
-
 -- What they call means this schema, whatever the session's path.
 DO $$
 DECLARE

@@ -197,7 +197,7 @@ pub enum Rotation {
     Kept(LiveSession),
     /// The one before, within the grace of its first use: the current one is its successor.
     Succeeded(LiveSession),
-    /// An older one: theft. The session was ended with it.
+    /// Any other: theft. The session was ended with it.
     Reused(LiveSession),
     /// The session is over.
     Over,
@@ -392,7 +392,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
     /// Opens a session, unless user or tenant is not active or the password was changed meanwhile: `None`.
     async fn open_session(&self, session: NewSession) -> Result<Option<LiveSession>, StoreError>;
-    /// Presents a refresh token, and what its successor would be; and whence it came, for the trail of a theft.
+    /// Presents a refresh token of that session, which is known to have been issued once, and what its successor would be; and
+    /// whence it came, for the trail of a theft. So one that is neither the current one nor the one before has been used.
     async fn rotate(
         &self,
         session: &SessionId,

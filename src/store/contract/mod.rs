@@ -103,7 +103,6 @@ macro_rules! contract_suite {
                 a_used_refresh_token_is_theft
                 no_session_is_no_rotation
                 a_session_without_a_refresh_token_has_none
-                a_token_that_was_never_issued_ends_nothing
                 a_session_ends_once
                 an_administrator_ends_one_session
                 signing_out_is_one_row_and_ends_all

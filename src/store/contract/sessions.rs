@@ -126,22 +126,6 @@ pub(crate) async fn a_session_without_a_refresh_token_has_none(bench: Bench) {
     assert!(matches!(rotation, Rotation::Unknown | Rotation::Over | Rotation::Reused(_)), "{rotation:?}");
 }
 
-pub(crate) async fn a_token_that_was_never_issued_ends_nothing(bench: Bench) {
-    company(&bench).await;
-    let id = bench.session("ben").await;
-    bench.pass(GRACE);
-    assert!(matches!(
-        bench.store.rotate(&id, &digest(1), &digest(2), &Origin::default()).await.unwrap(),
-        Rotation::Rotated(_)
-    ));
-    let head = bench.head().await;
-    assert_eq!(bench.store.rotate(&id, &digest(99), &digest(3), &Origin::default()).await.unwrap(), Rotation::Unknown);
-    bench.pass(GRACE);
-    assert_eq!(bench.store.rotate(&id, &digest(99), &digest(3), &Origin::default()).await.unwrap(), Rotation::Unknown);
-    assert!(bench.is_live(&id).await, "session ids are no secret: who knows one can end nothing by it");
-    assert_eq!(bench.head().await, head);
-}
-
 pub(crate) async fn a_session_ends_once(bench: Bench) {
     company(&bench).await;
     let id = bench.session("ben").await;

@@ -264,7 +264,7 @@ impl Store for MemoryStore {
             user: new.user,
             begun: head,
             ended: None,
-            refresh: new.refresh.map(|current| RefreshChain { current, issued_at: now, used: Vec::new() }),
+            refresh: new.refresh.map(|current| RefreshChain { current, issued_at: now, previous: None }),
             address: new.address,
             user_agent: new.user_agent,
             created_at: now,

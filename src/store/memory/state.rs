@@ -91,8 +91,8 @@ pub(super) struct Session {
 pub(super) struct RefreshChain {
     pub(super) current: TokenDigest,
     pub(super) issued_at: Timestamp,
-    /// Those before it, and when each was first used; the last one is the latest.
-    pub(super) used: Vec<(TokenDigest, Timestamp)>,
+    /// The one before it, and when it was first used.
+    pub(super) previous: Option<(TokenDigest, Timestamp)>,
 }
 
 /// Whether a grant with this expiry still holds.

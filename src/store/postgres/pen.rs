@@ -26,7 +26,7 @@ use crate::store::sql::writer::{Batch, Committed, Guard, Pen};
 
 use super::place::{Place, Server, refined, server};
 use super::query::{owned, query};
-use super::script::{operation, script};
+use super::script::script;
 
 /// How often a batch is done anew that met another transaction.
 const TRIES: u32 = 5;
@@ -294,20 +294,6 @@ impl Statements for Asked<'_> {
         Ok(found)
     }
 
-    fn execute(&mut self, sql: &'static str, args: &[Arg]) -> Result<(), sqlx::Error> {
-        match &*statements(sql).collect::<Vec<_>>() {
-            [] => Ok(()),
-            [one] => {
-                let asked = query(one, args.to_vec()).execute(&mut *self.connection);
-                wait(self.runtime, self.place.deadline, asked).map(drop)
-            }
-            several => {
-                let asked = script(several, args).execute(&mut *self.connection);
-                wait(self.runtime, self.place.deadline, asked).map(drop)
-            }
-        }
-    }
-
     fn operate(
         &mut self,
         origin: &Origin,
@@ -318,7 +304,7 @@ impl Statements for Asked<'_> {
         // What the first one says and the last one asks for is the function's own.
         let mut own: Vec<_> = statements(sql).skip(1).collect();
         own.pop();
-        let asked = operation(origin, &own, args).fetch_all(&mut *self.connection);
+        let asked = script(origin, &own, args).fetch_all(&mut *self.connection);
         Ok(kept(&self.runtime.block_on(patiently(self.place, self.process, asked))?))
     }
 }

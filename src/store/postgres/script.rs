@@ -1,4 +1,4 @@
-//! Statements that go to the server together, as the functions `operate` and `run` take them.
+//! Statements that go to the server together, as the function `operate` takes them.
 
 use sqlx::Postgres as Sql;
 use sqlx::postgres::PgArguments;
@@ -9,21 +9,12 @@ use crate::store::sql::statement::Arg;
 
 use super::query::sayable;
 
-/// Statements that share these arguments, done from there; the rows of the log that they wrote.
-pub(super) fn operation(origin: &Origin, statements: &[&str], args: &[Arg]) -> Query<'static, Sql, PgArguments> {
-    let operate = "SELECT seq, at, tenant, kind, target, \"user\", effect FROM operate($5, $6, $1, $2, $3, $4)";
-    bound(operate, statements, args).bind(origin.address.clone().map(sayable)).bind(origin.request.clone().map(sayable))
-}
-
-/// Statements that share these arguments.
-pub(super) fn script(statements: &[&str], args: &[Arg]) -> Query<'static, Sql, PgArguments> {
-    bound("SELECT run($1, $2, $3, $4)", statements, args)
-}
-
-/// The arguments go in lists by type; in each there is a place for all.
-fn bound(sql: &'static str, statements: &[&str], args: &[Arg]) -> Query<'static, Sql, PgArguments> {
+/// Statements that share these arguments, done from there. The arguments go in lists by type; in each there is a place for all.
+pub(super) fn script(origin: &Origin, statements: &[&str], args: &[Arg]) -> Query<'static, Sql, PgArguments> {
     let Lists { numbers, texts, bytes } = Lists::of(args);
-    sqlx::query(sql)
+    sqlx::query("SELECT seq, at, tenant, kind, target, \"user\", effect FROM operate($1, $2, $3, $4, $5, $6)")
+        .bind(origin.address.clone().map(sayable))
+        .bind(origin.request.clone().map(sayable))
         .bind(statements.iter().map(|statement| placed(statement, args)).collect::<Vec<_>>())
         .bind(numbers)
         .bind(texts)

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::PostgresStore;
 use super::relay::Relay;
 use super::testing::database;
-use crate::domain::{Actor, Operation, Seq, Unit};
-use crate::store::contract::bench::{Bench, Made, Parts};
+use crate::domain::{Actor, Operation, Origin, Seq, Unit};
+use crate::store::Rotation;
+use crate::store::contract::bench::{Bench, GRACE, Made, Parts, digest};
 use crate::store::contract::words::{add_user, forbid, permit};
 
 async fn make(relay: &Relay, parts: Parts) -> Made {
@@ -41,6 +42,16 @@ async fn a_write_is_four_trips_and_two_more_for_each_operation() {
     }
     // That several are one whole takes two: a savepoint, and its release.
     assert_eq!(counted, [4, 4, 2 + 2 + 20, 2 + 2 + 20]);
+    // A refresh, too.
+    let session = bench.session("ben").await;
+    for (presented, trips) in [(1, None), (2, Some(4))] {
+        bench.pass(GRACE);
+        let before = relay.trips();
+        let rotated =
+            bench.store.rotate(&session, &digest(presented), &digest(presented + 1), &Origin::default()).await;
+        assert!(matches!(rotated, Ok(Rotation::Rotated(_))), "{rotated:?}");
+        assert!(trips.is_none_or(|trips| trips == relay.trips() - before), "{}", relay.trips() - before);
+    }
     let head = bench.store.tail(Seq::MAX).await.unwrap().head;
     let before = relay.trips();
     bench.store.tail(head).await.unwrap();

@@ -92,14 +92,13 @@ impl Work for Rotating {
     type Answer = Rotation;
 
     fn run(&mut self, transaction: &mut Transaction<'_>) -> Result<Rotation, Fault> {
-        const FACTS: &str = "SELECT s.refresh, s.previous, s.issued_at, s.idle, s.ends_at, l.id, l.tenant_name, l.user_id, l.expires_at, \
-                 EXISTS (SELECT 1 FROM used_tokens u WHERE u.session = s.id AND u.digest = $2) AS used \
-             FROM sessions s LEFT JOIN standing_sessions l ON l.id = $1 AND l.expires_at > $3 WHERE s.id = $1";
-        const ROTATE: &str = "INSERT INTO used_tokens (session, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING; \
-             UPDATE sessions SET previous = refresh, refresh = $3, issued_at = $4, last_refresh_at = $4, expires_at = $5, \
-                 seen = (SELECT COALESCE(MAX(seq), 0) FROM changes) WHERE id = $1";
+        const FACTS: &str = "SELECT s.refresh, s.previous, s.issued_at, s.idle, s.ends_at, l.id, l.tenant_name, l.user_id, \
+                 l.expires_at \
+             FROM sessions s LEFT JOIN standing_sessions l ON l.id = $1 AND l.expires_at > $2 WHERE s.id = $1";
+        const ROTATE: &str = "UPDATE sessions SET previous = refresh, refresh = $2, issued_at = $3, last_refresh_at = $3, \
+             expires_at = $4, seen = (SELECT COALESCE(MAX(seq), 0) FROM changes) WHERE id = $1";
         let (id, now) = (self.session.as_str(), transaction.now);
-        let rows = transaction.all(FACTS, args![id, &self.presented[..], now])?;
+        let rows = transaction.all(FACTS, args![id, now])?;
         let Some(row) = rows.first() else { return Ok(Rotation::Unknown) };
         if get::<Option<&str>>(row, "id")?.is_none() {
             return Ok(Rotation::Over);
@@ -115,14 +114,14 @@ impl Work for Rotating {
                 let ends_at = maybe_time(row, "ends_at")?.unwrap_or(live.expires_at);
                 live.expires_at = now.plus(Duration::from_millis(idle)).min(ends_at);
             }
-            let args = args![id, &self.presented[..], &self.successor[..], now, live.expires_at];
+            let args = args![id, &self.successor[..], now, live.expires_at];
             transaction.execute(ROTATE, args)?;
             return Ok(Rotation::Rotated(live));
         }
         if previous == Some(self.presented) && young {
             return Ok(Rotation::Succeeded(live));
         }
-        if !get::<bool>(row, "used")? {
+        if current.is_none() {
             return Ok(Rotation::Unknown);
         }
         end(transaction, &live, Effect::RefreshReuse, &Actor::System("system"), &self.from)?;

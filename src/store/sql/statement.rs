@@ -74,11 +74,6 @@ pub(in crate::store) trait Statements {
     /// Runs statements separated by `;` whose `$1`, `$2` … share the arguments; the rows of all of them.
     fn all(&mut self, sql: &'static str, args: &[Arg]) -> Result<Vec<OwnRow>, sqlx::Error>;
 
-    /// The same for whoever wants no rows.
-    fn execute(&mut self, sql: &'static str, args: &[Arg]) -> Result<(), sqlx::Error> {
-        self.all(sql, args).map(drop)
-    }
-
     /// Runs the statements of an operation that is done from there: the first says who acts, the last asks for the rows of the
     /// log that it has written, and these are answered. `said`: from where it is done was said before.
     fn operate(

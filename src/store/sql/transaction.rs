@@ -108,7 +108,7 @@ impl<'a> Transaction<'a> {
 
     /// Statements that bear on nobody's permissions.
     pub(in crate::store) fn execute(&mut self, sql: &'static str, args: Vec<Arg>) -> Result<(), sqlx::Error> {
-        self.connection.execute(sql, &args)
+        self.connection.all(sql, &args).map(drop)
     }
 
     /// Statements that the log tells of; answers what it tells.
@@ -230,7 +230,7 @@ impl<'a> Transaction<'a> {
     fn roll_back(&mut self) -> Result<(), sqlx::Error> {
         self.told = None;
         match self.savepoint.take() {
-            Some(savepoint) => self.connection.all(savepoint.undo, &[]).map(drop),
+            Some(savepoint) => self.execute(savepoint.undo, vec![]),
             None => Ok(()),
         }
     }

@@ -25,7 +25,7 @@ impl Transaction<'_> {
             if now.since(chain.issued_at) < grace {
                 return Rotation::Kept(live);
             }
-            chain.used.push((chain.current, now));
+            chain.previous = Some((chain.current, now));
             chain.current = *successor;
             chain.issued_at = now;
             session.last_refresh_at = now;
@@ -35,11 +35,8 @@ impl Transaction<'_> {
             }
             return Rotation::Rotated(LiveSession { expires_at: session.expires_at, ..live });
         }
-        if chain.used.last().is_some_and(|(last, used)| last == presented && now.since(*used) < grace) {
+        if chain.previous.is_some_and(|(previous, used)| previous == *presented && now.since(used) < grace) {
             return Rotation::Succeeded(live);
-        }
-        if !chain.used.iter().any(|(used, _)| used == presented) {
-            return Rotation::Unknown;
         }
         self.end_session(id, Effect::RefreshReuse);
         Rotation::Reused(live)
