@@ -43,7 +43,7 @@ use query::is_lost;
 pub use standby::PostgresStandby;
 
 /// What the server computes for a refresh, which goes to it twice while it has the log's lock. Measured.
-const REFRESH_WORK: Duration = Duration::from_micros(450);
+const REFRESH_WORK: Duration = Duration::from_micros(150);
 /// More trips tell nothing more. In the first, the statement is prepared.
 const TRIPS_MEASURED: usize = 16;
 
