@@ -181,6 +181,21 @@ fn an_answer_that_never_was_right_is_found() {
 }
 
 #[test]
+fn what_is_said_of_another_may_be_newer_than_the_end_of_the_token_that_asks() {
+    let story = |owner: &str, pv| {
+        let ticket = Arc::new(Ticket { owner: owner.to_owned(), pv: 0, rests_on: vec![Touch::user(1)] });
+        let said = Said::Each { asked: Set::of(&[0]), allowed: Set::default() };
+        let (begun, ended) = (ms(1900), ms(2100));
+        let decision = Decision { replica: 0, begun, ended, ticket, about: 0, said, pv: Some(pv) };
+        let story = Story::new().did(1, &Effect::Grant { user: 1, permission: 5 }).did(2, &remove(0));
+        story.with(|history| history.decisions.push(decision))
+    };
+    story("u1", 0).holds();
+    story("u1", 1).breaks(Broken::BelowItsVersion);
+    story("u0", 0).breaks(Broken::NeverRight);
+}
+
+#[test]
 fn an_answer_from_the_future_is_found() {
     Story::new().me(ms(500), 0, 7, &[0]).breaks(Broken::AheadOfTheLog);
     // Right only by a change that was not there yet.

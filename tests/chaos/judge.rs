@@ -115,7 +115,11 @@ fn age(
     let end_of_token = truth.end_of(&decision.ticket);
     let timeline = &truth.timelines[usize::from(decision.about)];
     let reached = timeline.0.partition_point(|(since, _)| *since <= ceiling);
-    let fits = |&at: &usize| timeline.0[at].0 < end_of_token && decision.said.fits(timeline.0[at].1);
+    // What a token says was so before its end. Of another user what is read may be newer than where his asker's token was looked
+    // at: that it ends meanwhile is one thing, how old the answer is another, and both are held to their own below.
+    let about_another = decision.ticket.owner != format!("u{}", decision.about);
+    let may_be = |at: usize| timeline.0[at].0 < end_of_token || about_another;
+    let fits = |&at: &usize| may_be(at) && decision.said.fits(timeline.0[at].1);
     let Some(at) = (0..reached).rev().find(fits) else {
         let lately = &timeline.0[reached.saturating_sub(4)..reached];
         fails(
