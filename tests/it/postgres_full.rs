@@ -1,7 +1,8 @@
 //! A PostgreSQL server whose disk is full, under two replicas.
 
+use crate::harness::until;
 use crate::postgres_faults::{DATABASE, World, Writer, all_are_there};
-use crate::postgres_own::Own;
+use crate::postgres_own::{Own, Stop};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_room_for_rows_writes_are_refused_and_decisions_go_on() {
@@ -35,13 +36,19 @@ async fn without_room_for_rows_writes_are_refused_and_decisions_go_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_ends_for_want_of_room_for_its_log_has_all_when_it_is_back() {
+async fn a_server_that_fails_for_want_of_room_for_its_log_has_all_when_it_is_back() {
     let Some(server) = Own::start_with_log_on_disk().await else { return };
     let mut world = World::over(server, "postgres").await;
     let max = world.cluster.b.client().login("max").await;
     let writer = Writer::start(&world.root);
     world.server.disk().fill();
-    world.server.ended().await;
+    // It cannot go on without its log: it ends, or begins again and again. It has files for it that it made before.
+    until("a write is not done", async || {
+        let _ = world.server.try_psql("postgres", "SELECT pg_switch_wal()");
+        (world.give("more").await != 200).then_some(())
+    })
+    .await;
+    world.server.stop(Stop::Immediate);
     world.server.disk().clear();
     world.server.resume().await;
     world.writes().await;

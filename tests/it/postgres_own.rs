@@ -138,13 +138,6 @@ impl Own {
         running.wait().unwrap();
     }
 
-    /// Waits until it has ended by itself.
-    pub(crate) async fn ended(&mut self) {
-        let running = self.running.as_mut().expect("it runs");
-        until("the server ends", async || running.try_wait().unwrap()).await;
-        self.running = None;
-    }
-
     /// A server that follows this one, running.
     pub(crate) async fn standby(&self, settings: &[&str]) -> Self {
         let mut standby = Self::without_files();
