@@ -135,3 +135,43 @@ async fn who_sees_a_number_sees_all_below_it() {
         store.close().await;
     }
 }
+
+/// Commits, which must fail because others were there meanwhile.
+async fn comes_too_late(connection: &mut PgConnection) {
+    let late = connection.execute("COMMIT").await.unwrap_err();
+    assert_eq!(late.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("40001"), "{late}");
+}
+
+#[tokio::test]
+async fn who_reads_as_of_his_beginning_writes_where_nobody_else_has_since() {
+    let database = database();
+    let store = store(&database).await;
+    let system = |operations| Unit { actor: Actor::System("system"), operations };
+    store.write(system(vec![add_user("u0"), permit("u0", "y")])).await.unwrap();
+    let head = async || store.tail(Seq::MAX).await.unwrap().head.get();
+    let mut connection = shell(&database).await;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; DELETE FROM user_permissions WHERE permission = 'y'";
+    let before = head().await;
+    connection.execute(begin).await.unwrap();
+    store.write(system(vec![permit("u0", "x")])).await.unwrap();
+    comes_too_late(&mut connection).await;
+    assert_eq!(head().await, before + 1);
+    connection.execute(begin).await.unwrap();
+    connection.execute("COMMIT").await.unwrap();
+    assert_eq!(head().await, before + 2);
+    // Of what was written since nothing but the head is left, and no row of the trail is in the way.
+    let note = "INSERT INTO log VALUES ('keys', NULL, NULL, NULL, 'changed', 'x')";
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ").await.unwrap();
+    connection.execute(note).await.unwrap();
+    let mut other = shell(&database).await;
+    for _ in 0..3 {
+        other.execute(note).await.unwrap();
+    }
+    let upto = before + 5;
+    let prune = format!(
+        "BEGIN; INSERT INTO retention VALUES (1, {upto}); DELETE FROM changes WHERE seq < {upto}; DELETE FROM retention; COMMIT"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prune)).execute(&mut other).await.unwrap();
+    comes_too_late(&mut connection).await;
+    assert_eq!(head().await, upto);
+}

@@ -130,7 +130,8 @@ impl ServerPen {
         let (writer, batch) = (self.writer, self.batches);
         let sql = format!(
             concat!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED; {}SELECT b.epoch, pg_backend_pid()::bigint AS process, server.standby, server.system, server.timeline FROM begin_batch({}, {}) b CROSS JOIN ",
+                "BEGIN ISOLATION LEVEL READ COMMITTED; {}SELECT b.epoch, pg_backend_pid()::bigint AS process, \
+                     server.standby, server.system, server.timeline FROM begin_batch({}, {}) b CROSS JOIN ",
                 server!()
             ),
             settings, writer, batch

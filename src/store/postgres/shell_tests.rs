@@ -442,39 +442,6 @@ async fn nobody_hides_behind_a_row_that_another_wrote() {
 }
 
 #[tokio::test]
-async fn who_reads_as_of_his_beginning_writes_where_nobody_else_has_since() {
-    let shell = Shell::new().await;
-    let mut connection = shell.connection().await;
-    shell.does(vec![permit("ben", "y")]).await;
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; DELETE FROM user_permissions WHERE permission = 'y'";
-    let before = shell.head().await;
-    sqlx::raw_sql(begin).execute(&mut connection).await.unwrap();
-    shell.does(vec![permit("cleo", "x")]).await;
-    let late = sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap_err();
-    assert_eq!(late.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("40001"), "{late}");
-    assert_eq!(shell.head().await.get(), before.get() + 1);
-    sqlx::raw_sql(begin).execute(&mut connection).await.unwrap();
-    sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap();
-    let head = shell.head().await.get();
-    assert_eq!(head, before.get() + 2);
-    // Of what was written since nothing but the head is left, and no row of the trail is in the way.
-    let begin =
-        "BEGIN ISOLATION LEVEL REPEATABLE READ; INSERT INTO log VALUES ('keys', NULL, NULL, NULL, 'changed', 'x')";
-    sqlx::raw_sql(begin).execute(&mut connection).await.unwrap();
-    for _ in 0..3 {
-        psql(shell.database.url(), "INSERT INTO log VALUES ('keys', NULL, NULL, NULL, 'changed', 'y')").unwrap();
-    }
-    let retain = format!(
-        "BEGIN; INSERT INTO retention (upto) VALUES ({}); DELETE FROM changes WHERE seq < {0}; DELETE FROM retention; COMMIT",
-        head + 3
-    );
-    psql(shell.database.url(), &retain).unwrap();
-    let late = sqlx::raw_sql("COMMIT").execute(&mut connection).await.unwrap_err();
-    assert_eq!(late.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("40001"), "{late}");
-    assert_eq!(shell.head().await.get(), head + 3);
-}
-
-#[tokio::test]
 async fn what_cannot_be_read_touches_everyone_and_grants_nothing() {
     let shell = Shell::new().await;
     let before = shell.head().await;
