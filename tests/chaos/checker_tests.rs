@@ -181,18 +181,18 @@ fn an_answer_that_never_was_right_is_found() {
 }
 
 #[test]
-fn what_is_said_of_another_may_be_newer_than_the_end_of_the_token_that_asks() {
-    let story = |owner: &str, pv| {
-        let ticket = Arc::new(Ticket { owner: owner.to_owned(), pv: 0, rests_on: vec![Touch::user(1)] });
+fn what_is_read_beside_a_token_may_be_newer_than_its_end() {
+    let story = |rests_on: &[Touch], pv| {
+        let ticket = Arc::new(Ticket { owner: "u1".to_owned(), pv: 0, rests_on: rests_on.to_vec() });
         let said = Said::Each { asked: Set::of(&[0]), allowed: Set::default() };
         let (begun, ended) = (ms(1900), ms(2100));
         let decision = Decision { replica: 0, begun, ended, ticket, about: 0, said, pv: Some(pv) };
         let story = Story::new().did(1, &Effect::Grant { user: 1, permission: 5 }).did(2, &remove(0));
         story.with(|history| history.decisions.push(decision))
     };
-    story("u1", 0).holds();
-    story("u1", 1).breaks(Broken::BelowItsVersion);
-    story("u0", 0).breaks(Broken::NeverRight);
+    story(&[Touch::user(1)], 0).holds();
+    story(&[Touch::user(1)], 1).breaks(Broken::BelowItsVersion);
+    story(&[Touch::user(1), Touch::user(0)], 0).breaks(Broken::NeverRight);
 }
 
 #[test]

@@ -115,10 +115,11 @@ fn age(
     let end_of_token = truth.end_of(&decision.ticket);
     let timeline = &truth.timelines[usize::from(decision.about)];
     let reached = timeline.0.partition_point(|(since, _)| *since <= ceiling);
-    // What a token says was so before its end. Of another user what is read may be newer than where his asker's token was looked
-    // at: that it ends meanwhile is one thing, how old the answer is another, and both are held to their own below.
-    let about_another = decision.ticket.owner != format!("u{}", decision.about);
-    let may_be = |at: usize| timeline.0[at].0 < end_of_token || about_another;
+    // What a token says was so before its end. What is read beside it, of another user or for a token without permissions, may be
+    // newer than where the token was looked at: that it ends meanwhile is one thing, how old the answer is another, and both are
+    // held to their own below.
+    let is_read = !decision.ticket.rests_on.contains(&Touch::user(decision.about));
+    let may_be = |at: usize| timeline.0[at].0 < end_of_token || is_read;
     let fits = |&at: &usize| may_be(at) && decision.said.fits(timeline.0[at].1);
     let Some(at) = (0..reached).rev().find(fits) else {
         let lately = &timeline.0[reached.saturating_sub(4)..reached];
